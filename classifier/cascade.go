@@ -1,0 +1,57 @@
+package classifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+)
+
+// Band is the range of gain, ends included, in which the fast classifier
+// cannot tell and the base classifier is asked.
+type Band struct {
+	Low, High float64
+}
+
+// Cascade asks Fast first and Base only where Fast's gain lies inside the band.
+// The zero Cascade is not usable; make one by NewCascade.
+type Cascade struct {
+	fast, base Classifier
+	band       Band
+	info       Info
+}
+
+// NewCascade joins two classifiers under one identity. It refuses a band that
+// is empty or not a number.
+func NewCascade(fast, base Classifier, band Band, info Info) (*Cascade, error) {
+	if fast == nil || base == nil {
+		return nil, fmt.Errorf("cascade needs a fast and a base classifier")
+	}
+	if math.IsNaN(band.Low) || math.IsNaN(band.High) || band.Low > band.High {
+		return nil, fmt.Errorf("cascade band %v..%v is empty: low must not be above high", band.Low, band.High)
+	}
+	return &Cascade{fast: fast, base: base, band: band, info: info}, nil
+}
+
+// Classify implements Classifier. The answer's Lane says who gave it. When Base
+// is overloaded the answer of Fast stands: a wider error beats no score.
+func (c *Cascade) Classify(ctx context.Context, text string) (Scores, error) {
+	s, err := c.fast.Classify(ctx, text)
+	if err != nil {
+		return Scores{}, err
+	}
+	if gain := s.Gain(); gain < c.band.Low || gain > c.band.High {
+		return s, nil
+	}
+	deep, err := c.base.Classify(ctx, text)
+	if err != nil {
+		if errors.Is(err, ErrOverloaded) {
+			return s, nil
+		}
+		return Scores{}, err
+	}
+	return deep, nil
+}
+
+// Info implements Classifier.
+func (c *Cascade) Info() Info { return c.info }
