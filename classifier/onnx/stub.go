@@ -1,0 +1,5 @@
+//go:build !(native && cgo)
+
+package onnx
+
+func startEngine(string) (engine, error) { return nil, errNoEngine }
