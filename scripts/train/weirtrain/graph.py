@@ -1,0 +1,158 @@
+"""ONNX graphs of the static lane: token embeddings, a weighted mean, small heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from weirtrain.shape import SIZE as SHAPE_SIZE
+
+OPSET = 17
+IR_VERSION = 8
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Dense:
+    """y = act(x @ weight + bias); `act` is an ONNX operator's name or empty."""
+
+    weight: Floats
+    bias: Floats
+    act: str = ""
+
+
+@dataclass(frozen=True)
+class Head:
+    """An output of the graph: a chain of layers over the feature vector."""
+
+    output: str
+    layers: tuple[Dense, ...]
+
+
+@dataclass(frozen=True)
+class Ood:
+    """Distance of the pooled embedding in a whitened space: the root of the mean
+    square of (pooled - mean) @ basis."""
+
+    mean: Floats
+    basis: Floats
+
+
+@dataclass(frozen=True)
+class StaticLane:
+    """All weights of a static lane.
+
+    `table` [V, D] holds int8 rows, `scale` [V] their scales, `weight` [V] the
+    share of a token in the mean. The features are the pooled embedding and,
+    where `use_shape`, the shape vector, moved by `shift` and divided by `spread`.
+    """
+
+    table: npt.NDArray[np.int8]
+    scale: Floats
+    weight: Floats
+    shift: Floats
+    spread: Floats
+    heads: tuple[Head, ...]
+    ood: Ood
+    use_shape: bool = True
+    use_types: bool = False
+
+
+def quantize_rows(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Quantizes each row to int8 with its own scale: row = table * scale."""
+    top = np.abs(matrix).max(axis=1)
+    scale = np.where(top > 0, top / 127.0, 1.0).astype(np.float32)
+    table = np.clip(np.rint(matrix / scale[:, None]), -127, 127).astype(np.int8)
+    return table, scale
+
+
+@dataclass
+class _Builder:
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    def const(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def op(self, kind: str, inputs: list[str], out: str, **attrs: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [out], name=out, **attrs))
+        return out
+
+
+def _pool(b: _Builder, lane: StaticLane) -> str:
+    """Weighted mean of the token rows: ([w*scale] @ rows) / sum(w)."""
+    stats = np.stack([lane.scale * lane.weight, lane.weight], axis=1).astype(np.float32)
+    rows8 = b.op("Gather", [b.const("table", lane.table), "input_ids"], "rows8", axis=0)
+    rows = b.op("Cast", [rows8], "rows", to=TensorProto.FLOAT)
+    both = b.op("Gather", [b.const("stats", stats), "input_ids"], "token_stats", axis=0)
+    mask = b.op("Cast", ["attention_mask"], "mask", to=TensorProto.FLOAT)
+    if lane.use_types:
+        types = b.op("Cast", ["token_type_ids"], "types", to=TensorProto.FLOAT)
+        mask = b.op("Sub", [mask, types], "mask_of_first_text")
+    axis = b.const("last_axis", np.array([-1], dtype=np.int64))
+    mask3 = b.op("Unsqueeze", [mask, axis], "mask3")
+    masked = b.op("Mul", [both, mask3], "masked_stats")
+    halves = b.op("Transpose", [masked], "stat_rows", perm=[0, 2, 1])
+    first = b.const("first", np.array([0], dtype=np.int64))
+    second = b.const("second", np.array([1], dtype=np.int64))
+    w = b.op("Gather", [halves, first], "row_weights", axis=1)
+    summed = b.op("MatMul", [w, rows], "row_sum")
+    plain = b.op("Gather", [halves, second], "plain_weights", axis=1)
+    total = b.op("ReduceSum", [plain, axis], "weight_sum", keepdims=1)
+    safe = b.op("Max", [total, b.const("least_weight", np.array([1e-6], dtype=np.float32))], "safe_sum")
+    mean = b.op("Div", [summed, safe], "mean3")
+    return b.op("Squeeze", [mean, b.const("token_axis", np.array([1], dtype=np.int64))], "pooled")
+
+
+def _heads(b: _Builder, lane: StaticLane, x: str) -> list[onnx.ValueInfoProto]:
+    outputs = []
+    for head in lane.heads:
+        at = x
+        for i, layer in enumerate(head.layers):
+            last = i == len(head.layers) - 1
+            name = f"{head.output}_{i}"
+            weight = b.const(f"{name}_weight", layer.weight.astype(np.float32))
+            bias = b.const(f"{name}_bias", layer.bias.astype(np.float32))
+            done = head.output if last and not layer.act else f"{name}_sum"
+            at = b.op("Gemm", [at, weight, bias], done)
+            if layer.act:
+                at = b.op(layer.act, [at], head.output if last else f"{name}_act")
+        width = head.layers[-1].bias.shape[0]
+        outputs.append(helper.make_tensor_value_info(head.output, TensorProto.FLOAT, [1, width]))
+    return outputs
+
+
+def _ood(b: _Builder, lane: StaticLane, pooled: str) -> onnx.ValueInfoProto:
+    away = b.op("Sub", [pooled, b.const("ood_mean", lane.ood.mean.astype(np.float32))], "ood_away")
+    inside = b.op("MatMul", [away, b.const("ood_basis", lane.ood.basis.astype(np.float32))], "ood_white")
+    square = b.op("Mul", [inside, inside], "ood_square")
+    mean = b.op("ReduceMean", [square], "ood_mean_square", axes=[-1], keepdims=1)
+    b.op("Sqrt", [mean], "ood")
+    return helper.make_tensor_value_info("ood", TensorProto.FLOAT, [1, 1])
+
+
+def build(lane: StaticLane, name: str) -> bytes:
+    """Serialises the lane's graph; the same weights give the same bytes."""
+    b = _Builder()
+    tokens = ["input_ids", "attention_mask"] + (["token_type_ids"] if lane.use_types else [])
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "n"]) for n in tokens]
+    pooled = _pool(b, lane)
+    features = pooled
+    if lane.use_shape:
+        inputs.append(helper.make_tensor_value_info("shape", TensorProto.FLOAT, [1, SHAPE_SIZE]))
+        features = b.op("Concat", [pooled, "shape"], "raw_features", axis=1)
+    away = b.op("Sub", [features, b.const("shift", lane.shift.astype(np.float32))], "moved")
+    x = b.op("Div", [away, b.const("spread", lane.spread.astype(np.float32))], "features")
+    outputs = [*_heads(b, lane, x), _ood(b, lane, pooled)]
+    graph = helper.make_graph(b.nodes, name, inputs, outputs, b.constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="weirtrain")
+    model.ir_version = IR_VERSION
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
