@@ -178,7 +178,7 @@ type engine interface {
 type session interface {
 	// run scores one prompt. After ctx ends it returns soon, and native code has
 	// ended when it returns.
-	run(ctx context.Context, ids []int64, shape []float32) (raw, error)
+	run(ctx context.Context, ids []int64, shape []float32) ([][]float32, error)
 	close() error
 }
 
