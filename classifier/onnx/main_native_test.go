@@ -5,7 +5,6 @@ package onnx
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,8 +30,6 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}))
 }
-
-func bundleDir(name string) string { return filepath.Join("..", "..", "models", name) }
 
 func open(t testing.TB, dir string, cfg Config) *Bundle {
 	t.Helper()

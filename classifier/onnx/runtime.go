@@ -101,6 +101,13 @@ func (r *Runtime) released() {
 	r.open--
 }
 
+// opened is how many bundles are open.
+func (r *Runtime) opened() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.open
+}
+
 // Close frees the environment. It refuses, and changes nothing, while a bundle is
 // open: native code must not lose the ground that it stands on.
 func (r *Runtime) Close() error {
