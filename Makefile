@@ -1,0 +1,98 @@
+# Everything a contributor or a machine does here. `make` lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GOFLAGS_NATIVE := -tags native -trimpath -ldflags "-X main.version=$(VERSION)"
+ARGS ?=
+
+##@ Use
+
+.PHONY: run
+run: build ## set up all that is needed, build, and serve the default bundle (ARGS="--help" for its flags)
+	exec bin/weir serve $(ARGS)
+
+.PHONY: build
+build: setup ## build bin/weir with the native classifier
+	CGO_ENABLED=1 go build $(GOFLAGS_NATIVE) -o bin/ ./cmd/weir
+
+.PHONY: setup
+setup: ## put the native libraries in third_party/lib (idempotent; see scripts/setup)
+	scripts/setup
+
+##@ Test
+
+.PHONY: test
+test: ## set up all that is needed and run every test: plain, native under the race detector, Python
+	scripts/test
+
+.PHONY: test-go
+test-go: ## only what needs no native library: plain `go test ./...`
+	scripts/test plain
+
+.PHONY: race
+race: ## only the native tests under the race detector
+	scripts/test native
+
+.PHONY: cover
+cover: setup ## coverage of all packages, native included: build/coverage.html, and the total on the last line
+	mkdir -p build
+	go test -tags native -coverpkg=./... -coverprofile=build/coverage.out ./...
+	go tool cover -html=build/coverage.out -o build/coverage.html
+	go tool cover -func=build/coverage.out | tail -n 1
+
+.PHONY: fuzz
+fuzz: setup ## one minute of fuzzing, shared among all targets
+	scripts/campaign minute
+
+.PHONY: campaign
+campaign: setup ## a long fuzz run: CAMPAIGN_EXECS executions of every target (default 1000000)
+	scripts/campaign
+
+.PHONY: bench
+bench: setup ## the Go benchmarks of every package, native included
+	go test -tags native -run '^$$' -bench . -benchmem ./...
+
+##@ Change
+
+.PHONY: check
+check: test lint ## what has to pass before a change lands: test and lint
+
+.PHONY: lint
+lint: setup ## every check of the tree: format, linters, proto contract, generated code, scripts, house rules
+	scripts/lint
+
+.PHONY: fmt
+fmt: ## format the Go code
+	scripts/tool gofumpt
+	git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$' | xargs build/bin/gofumpt -l -w
+
+.PHONY: generate
+generate: ## write the Go that is generated from proto/
+	scripts/generate
+
+.PHONY: proto-image
+proto-image: ## accept additions to the wire contract into proto/weir.binpb; refuses breaking changes
+	scripts/generate image
+
+.PHONY: vuln
+vuln: setup ## look the dependencies up in the Go vulnerability database (needs the network)
+	scripts/tool govulncheck
+	build/bin/govulncheck -tags native ./...
+
+.PHONY: tools
+tools: ## build every pinned tool into build/bin
+	scripts/tool all
+
+.PHONY: clean
+clean: ## delete what was built; third_party/lib stays, because it takes minutes to make
+	rm -rf bin build
+
+.PHONY: help
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET"} \
+	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+	  /^[a-z][a-z-]*:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
