@@ -5,6 +5,7 @@ package onnx
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -165,6 +166,8 @@ func TestCloseUnderTraffic(t *testing.T) {
 func TestRuntime(t *testing.T) {
 	_, err := Start(RuntimeConfig{})
 	require.ErrorContains(t, err, "started already")
+	_, err = Start(RuntimeConfig{LibraryPath: filepath.Join(t.TempDir(), "libonnxruntime.so")})
+	require.ErrorContains(t, err, "make setup")
 	assert.Regexp(t, `^1\.\d+\.\d+$`, shared.Version())
 	b := open(t, bundleDir("tiny"), Config{})
 	require.ErrorContains(t, shared.Close(), "bundles are open")

@@ -29,13 +29,13 @@ type ortEngine struct{}
 // startEngine loads the library. Every error names the remedy: it is the first thing
 // that goes wrong on a new machine.
 func startEngine(library string) (engine, error) {
-	if ort.IsInitialized() {
-		return nil, errors.New("it has been started already: use that Runtime, or close it first")
-	}
 	if library != filepath.Base(library) {
 		if _, err := os.Stat(library); err != nil {
 			return nil, fmt.Errorf("%w: run `make setup`, or set WEIR_ONNXRUNTIME to the library", err)
 		}
+	}
+	if ort.IsInitialized() {
+		return nil, errors.New("it has been started already: use that Runtime, or close it first")
 	}
 	ort.SetSharedLibraryPath(library)
 	if err := ort.InitializeEnvironment(ort.WithLogLevelFatal()); err != nil {
