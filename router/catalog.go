@@ -141,6 +141,8 @@ type Model struct {
 	Quality     *QualityCurve
 	Fallbacks   []string
 	Deployments []Deployment
+
+	rates upperRates
 }
 
 // EffectiveTier is the tier that the model counts as: a specialist counts as
@@ -172,6 +174,7 @@ type Catalog struct {
 func newCatalog(models []*Model) *Catalog {
 	c := &Catalog{models: models, byID: make(map[string]*Model, len(models))}
 	for _, m := range models {
+		m.rates = m.Price.upper()
 		c.byID[m.ID] = m
 		c.maxWindow = max(c.maxWindow, m.ContextWindow)
 	}

@@ -55,6 +55,8 @@ type Demand struct {
 	Provider       ProviderRules
 	// MaxOutputTokens is the longest answer wanted; 0 for the model's limit.
 	MaxOutputTokens int64
+	// Explain asks for the sentence of every rejection.
+	Explain bool
 }
 
 // Candidate is one model with what was expected of it.
@@ -70,7 +72,8 @@ type Candidate struct {
 	// InputTokens, OutputTokens are the provider's, estimated; MaxOutput is the
 	// limit to give the provider.
 	InputTokens, OutputTokens, P90Output, MaxOutput int64
-	// Rejection is why it was not chosen, with Detail as a sentence.
+	// Rejection is why it was not chosen; Detail says it in a sentence, where the
+	// demand asked for explanation.
 	Rejection Rejection
 	Detail    string
 	utility   float64
@@ -126,28 +129,52 @@ func (r *Rules) Decide(d Demand) (Decision, error) {
 		}
 	}
 	f := filter{demand: &d, policy: policy, limits: resolve(d.Limits, policy.Limits)}
-	out := Decision{
-		Policy: policy.ID, Scores: d.Scores, Scored: d.Scored, AllowDowngrade: f.limits.AllowDowngrade.Value,
-		Ranked: make([]Candidate, 0, len(r.Catalog.models)),
-	}
-	for _, m := range r.Catalog.models {
-		c := f.assess(m)
-		if c.Rejection == 0 {
-			out.Ranked = append(out.Ranked, c)
-		} else {
-			out.Rejected = append(out.Rejected, c)
+	all := make([]Candidate, len(r.Catalog.models))
+	eligible := make([]*Candidate, 0, len(all))
+	for i, m := range r.Catalog.models {
+		if f.assess(m, &all[i]); all[i].Rejection == 0 {
+			eligible = append(eligible, &all[i])
 		}
 	}
-	if len(out.Ranked) == 0 {
-		return Decision{}, r.noneLeft(&d, out.Rejected)
+	if len(eligible) == 0 {
+		return Decision{}, r.noneLeft(&f, all)
 	}
-	f.rank(&out)
+	out := Decision{Policy: policy.ID, Scores: d.Scores, Scored: d.Scored, AllowDowngrade: f.limits.AllowDowngrade.Value}
+	f.rank(&out, eligible)
+	out.collect(&f, eligible, all)
 	out.Chosen = out.Ranked[0]
-	if out.AllowDowngrade {
-		out.addDowngrades()
-	}
-	out.Limits = applied(d.Limits, policy.Limits, f.limits, func(name string) bool { return f.removed[limitRejection(name)] })
+	out.Limits = applied(&d.Limits, &policy.Limits, &f)
 	return out, nil
+}
+
+// collect copies the candidates into their two lists. What the tier floor alone
+// removed joins the ranked ones, best first, where downgrades are allowed: Next
+// may use it when everything above the floor has failed.
+func (d *Decision) collect(f *filter, eligible []*Candidate, all []Candidate) {
+	if d.AllowDowngrade {
+		at := len(eligible)
+		for i := range all {
+			if all[i].Rejection == RejectedBelowMinTier {
+				eligible = append(eligible, &all[i])
+			}
+		}
+		slices.SortStableFunc(eligible[at:], func(a, b *Candidate) int { return cmp.Compare(b.Quality.Value, a.Quality.Value) })
+	}
+	list := make([]Candidate, 0, len(all))
+	for _, c := range eligible {
+		list = append(list, *c)
+	}
+	for i := range all {
+		if r := all[i].Rejection; r != 0 && r != RejectedQuality && (r != RejectedBelowMinTier || !d.AllowDowngrade) {
+			list = append(list, all[i])
+		}
+	}
+	if f.demand.Explain {
+		for i := range list {
+			list[i].Detail = f.detail(&list[i])
+		}
+	}
+	d.Ranked, d.Rejected = list[:len(eligible):len(eligible)], list[len(eligible):]
 }
 
 func (r *Rules) policy(id string) (*Policy, error) {
@@ -161,15 +188,15 @@ func (r *Rules) policy(id string) (*Policy, error) {
 	return p, nil
 }
 
-func (r *Rules) noneLeft(d *Demand, rejected []Candidate) error {
+func (r *Rules) noneLeft(f *filter, all []Candidate) error {
 	input := int64(math.MaxInt64)
 	e := &NoEligibleError{Removed: map[Rejection]int{}}
-	for _, c := range rejected {
-		e.Removed[c.Rejection]++
+	for i := range all {
+		e.Removed[all[i].Rejection]++
 		if len(e.Details) < 20 {
-			e.Details = append(e.Details, c.Model.ID+": "+c.Detail)
+			e.Details = append(e.Details, all[i].Model.ID+": "+f.detail(&all[i]))
 		}
-		input = min(input, c.InputTokens)
+		input = min(input, all[i].InputTokens)
 	}
 	if input >= r.Catalog.maxWindow {
 		return &ContextTooLongError{Tokens: input, Max: r.Catalog.maxWindow}
@@ -179,15 +206,16 @@ func (r *Rules) noneLeft(d *Demand, rejected []Candidate) error {
 
 // rank sorts the eligible candidates into the order of trial and gives those
 // that are not good enough their rejection.
-func (f *filter) rank(out *Decision) {
-	d, ranked := f.demand, out.Ranked
-	for i := range ranked {
-		out.Best = max(out.Best, ranked[i].Quality.Value)
+func (f *filter) rank(out *Decision, ranked []*Candidate) {
+	d := f.demand
+	for _, c := range ranked {
+		out.Best = max(out.Best, c.Quality.Value)
 	}
+	f.needed = f.floor(out.Best)
 	out.MinQualityMet = true
 	switch {
 	case len(d.Override.Models) > 0:
-		slices.SortStableFunc(ranked, func(a, b Candidate) int {
+		slices.SortStableFunc(ranked, func(a, b *Candidate) int {
 			return cmp.Compare(slices.Index(d.Override.Models, a.Model.ID), slices.Index(d.Override.Models, b.Model.ID))
 		})
 		out.Reason = ByOverride
@@ -196,23 +224,23 @@ func (f *filter) rank(out *Decision) {
 		out.Reason = ClassifierUnavailable
 	case f.limits.Alpha.Set:
 		f.rankByAlpha(ranked)
-		f.cutBelow(out, f.floor(out.Best))
+		f.cutBelow(ranked)
 		out.Reason = TradeOff
 	default:
 		slices.SortFunc(ranked, byCost)
-		f.cutBelow(out, f.floor(out.Best))
-		out.Reason = f.reason(out)
+		f.cutBelow(ranked)
+		out.Reason = f.reason(ranked)
 	}
 	if d.Override.Tier != 0 && d.Scored {
 		out.Reason = ByOverride
 	}
 	if d.Scored && f.limits.MinQuality.Set {
-		out.MinQualityMet = out.Ranked[0].Quality.Value >= f.limits.MinQuality.Value
+		out.MinQualityMet = ranked[0].Quality.Value >= f.limits.MinQuality.Value
 		if !out.MinQualityMet && out.Reason != ByOverride {
 			out.Reason = BestEffort
 		}
 	}
-	f.preferFallbacks(out.Ranked)
+	f.preferFallbacks(ranked)
 }
 
 // floor is the quality that a candidate must reach: within the gap of the best,
@@ -228,41 +256,36 @@ func (f *filter) floor(best float64) float64 {
 	return floor
 }
 
-// cutBelow moves the candidates below the floor behind the others, best first,
-// and marks them.
-func (f *filter) cutBelow(out *Decision, floor float64) {
-	slices.SortStableFunc(out.Ranked, func(a, b Candidate) int {
-		aLow, bLow := a.Quality.Value < floor, b.Quality.Value < floor
+// cutBelow moves the candidates that are not good enough behind the others, best
+// first, and marks them. A hair's breadth is forgiven: .8 - .5 is not .3 in
+// floating point.
+func (f *filter) cutBelow(ranked []*Candidate) {
+	const hair = 1e-9
+	for _, c := range ranked {
+		if c.Quality.Value < f.needed-hair {
+			c.Rejection = RejectedQuality
+			f.removed[RejectedQuality] = true
+		}
+	}
+	slices.SortStableFunc(ranked, func(a, b *Candidate) int {
 		switch {
-		case aLow && bLow:
+		case a.Rejection != b.Rejection:
+			return cmp.Compare(a.Rejection, b.Rejection)
+		case a.Rejection == RejectedQuality:
 			return cmp.Compare(b.Quality.Value, a.Quality.Value)
-		case aLow:
-			return 1
-		case bLow:
-			return -1
 		default:
 			return 0
 		}
 	})
-	for i := range out.Ranked {
-		if c := &out.Ranked[i]; c.Quality.Value < floor {
-			c.Rejection = RejectedQuality
-			c.Detail = fmt.Sprintf("expected quality %.3f is below %.3f", c.Quality.Value, floor)
-			f.removed[RejectedQuality] = true
-		}
-	}
 }
 
-func (f *filter) reason(out *Decision) Reason {
-	chosen := out.Ranked[0]
-	switch {
-	case chosen.Model.Tier == DomainSpecialist:
+func (f *filter) reason(ranked []*Candidate) Reason {
+	if ranked[0].Model.Tier == DomainSpecialist {
 		return Specialist
-	case f.removed[RejectedQuality]:
-		for _, c := range out.Ranked[1:] {
-			if c.Rejection == RejectedQuality && byCost(c, chosen) < 0 {
-				return QualityNeeded
-			}
+	}
+	for _, c := range ranked[1:] {
+		if c.Rejection == RejectedQuality && byCost(c, ranked[0]) < 0 {
+			return QualityNeeded
 		}
 	}
 	return CheapestGoodEnough
@@ -270,8 +293,8 @@ func (f *filter) reason(out *Decision) Reason {
 
 // rankUnscored puts the unscored tier's cheapest first, then those above it,
 // then the rest from the top: a broken classifier costs money, not quality.
-func (f *filter) rankUnscored(ranked []Candidate) {
-	slices.SortFunc(ranked, func(a, b Candidate) int {
+func (f *filter) rankUnscored(ranked []*Candidate) {
+	slices.SortFunc(ranked, func(a, b *Candidate) int {
 		at, bt := a.Model.EffectiveTier(), b.Model.EffectiveTier()
 		aLow, bLow := at < f.policy.UnscoredTier, bt < f.policy.UnscoredTier
 		switch {
@@ -289,7 +312,7 @@ func (f *filter) rankUnscored(ranked []Candidate) {
 	})
 }
 
-func (f *filter) rankByAlpha(ranked []Candidate) {
+func (f *filter) rankByAlpha(ranked []*Candidate) {
 	dearest := NanoUSD(1)
 	for i := range ranked {
 		dearest = max(dearest, ranked[i].P90)
@@ -302,7 +325,7 @@ func (f *filter) rankByAlpha(ranked []Candidate) {
 		}
 		ranked[i].utility = alpha*ranked[i].Quality.Value + (1-alpha)*(1-relative)
 	}
-	slices.SortFunc(ranked, func(a, b Candidate) int {
+	slices.SortFunc(ranked, func(a, b *Candidate) int {
 		if c := cmp.Compare(b.utility, a.utility); c != 0 {
 			return c
 		}
@@ -313,7 +336,7 @@ func (f *filter) rankByAlpha(ranked []Candidate) {
 // byCost orders by the cost at the 90th percentile of output, the figure that
 // max_cost is held against, so that loosening it never buys less; unknown
 // prices come last, better quality breaks ties, then the id.
-func byCost(a, b Candidate) int {
+func byCost(a, b *Candidate) int {
 	if a.PriceKnown != b.PriceKnown {
 		if a.PriceKnown {
 			return -1
@@ -331,13 +354,13 @@ func byCost(a, b Candidate) int {
 
 // preferFallbacks moves the chosen model's own fallbacks, in their order,
 // directly behind it; never one that is below the floor.
-func (f *filter) preferFallbacks(ranked []Candidate) {
+func (f *filter) preferFallbacks(ranked []*Candidate) {
 	if len(f.demand.Override.Models) > 0 {
 		return
 	}
 	at := 1
 	for _, id := range ranked[0].Model.Fallbacks {
-		i := slices.IndexFunc(ranked, func(c Candidate) bool { return c.Model.ID == id && c.Rejection == 0 })
+		i := slices.IndexFunc(ranked, func(c *Candidate) bool { return c.Model.ID == id && c.Rejection == 0 })
 		if i < at {
 			continue
 		}
@@ -346,22 +369,6 @@ func (f *filter) preferFallbacks(ranked []Candidate) {
 		ranked[at] = c
 		at++
 	}
-}
-
-// addDowngrades appends what was removed by the tier floor alone, best first:
-// Next may use it when everything above the floor has failed.
-func (d *Decision) addDowngrades() {
-	kept := d.Rejected[:0]
-	var below []Candidate
-	for _, c := range d.Rejected {
-		if c.Rejection == RejectedBelowMinTier && c.MaxOutput > 0 {
-			below = append(below, c)
-		} else {
-			kept = append(kept, c)
-		}
-	}
-	slices.SortStableFunc(below, func(a, b Candidate) int { return cmp.Compare(b.Quality.Value, a.Quality.Value) })
-	d.Rejected, d.Ranked = kept, append(d.Ranked, below...)
 }
 
 // Next says which candidate to try after those in failed (model ids). It is

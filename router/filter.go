@@ -15,6 +15,8 @@ type filter struct {
 	policy  *Policy
 	limits  Limits
 	removed [numRejections]bool
+	// needed is the expected quality that is good enough.
+	needed float64
 }
 
 // MediaTokens is what one image, audio or document part is taken to cost in
@@ -28,14 +30,11 @@ const (
 )
 
 // assess says what is expected of one model and whether it may serve.
-func (f *filter) assess(m *Model) Candidate {
-	c := Candidate{Model: m}
-	f.estimate(&c)
-	if reject, detail := f.reject(&c); reject != 0 {
-		c.Rejection, c.Detail = reject, detail
-		f.removed[reject] = true
-	}
-	return c
+func (f *filter) assess(m *Model, c *Candidate) {
+	c.Model = m
+	f.estimate(c)
+	c.Rejection = f.reject(c)
+	f.removed[c.Rejection] = true
 }
 
 // estimate fills in tokens, costs and quality.
@@ -45,63 +44,44 @@ func (f *filter) estimate(c *Candidate) {
 	if d.Scored {
 		expected, p90, scored = d.Scores.OutputTokens, d.Scores.OutputTokensP90, float64(d.Scores.InputTokens)
 	}
-	ceil := func(x float64) int64 { return int64(math.Ceil(math.Min(x, 1<<53))) }
 	c.InputTokens = ceil(m.TokenRatio * (scored + float64(d.UnscoredTokens)))
-	limit := min(m.MaxOutputTokens, max(m.ContextWindow-c.InputTokens, 0))
-	if d.MaxOutputTokens > 0 {
-		limit = min(limit, d.MaxOutputTokens)
-	}
 	// A window or a budget too small for the 90th percentile is a reason to reject.
 	c.P90Output = min(ceil(m.TokenRatio*p90), m.MaxOutputTokens)
+	c.MaxOutput = min(m.MaxOutputTokens, max(m.ContextWindow-c.InputTokens, 0))
 	if d.MaxOutputTokens > 0 {
-		c.P90Output = min(c.P90Output, d.MaxOutputTokens)
-	}
-	c.MaxOutput = limit
-	c.PriceKnown = m.Price.Input.Known && m.Price.Output.Known
-	if c.PriceKnown && f.limits.MaxCost.Set {
-		input, err := m.Price.Cost(Usage{Input: c.InputTokens})
-		if err != nil {
-			c.MaxOutput = 0
-		} else {
-			c.MaxOutput = min(limit, m.Price.affords(f.limits.MaxCost.Value, input))
-		}
+		c.MaxOutput, c.P90Output = min(c.MaxOutput, d.MaxOutputTokens), min(c.P90Output, d.MaxOutputTokens)
 	}
 	c.OutputTokens = min(ceil(m.TokenRatio*expected), c.P90Output)
-	if c.PriceKnown {
-		f.price(c)
-	}
+	f.price(c)
+	c.Unmeasured = true
 	if d.Scored {
 		c.Quality, c.Unmeasured = m.quality(&d.Scores)
-	} else {
-		c.Unmeasured = true
 	}
 }
 
-// price sets the three costs; a sum that overflows counts as unknown.
+// ceil rounds up to tokens, within what a float holds exactly.
+func ceil(x float64) int64 { return int64(math.Ceil(min(x, 1<<53))) }
+
+// price sets the costs, and lowers the output limit to what max_cost affords. A
+// sum that overflows counts as an unknown price.
 func (f *filter) price(c *Candidate) {
+	rates := &c.Model.rates
+	input, ok := rates.cost(c.InputTokens, 0)
+	if c.PriceKnown = rates.known && ok; !c.PriceKnown {
+		return
+	}
+	if f.limits.MaxCost.Set {
+		c.MaxOutput = min(c.MaxOutput, rates.affords(f.limits.MaxCost.Value, input))
+	}
 	for _, x := range [...]struct {
 		to     *NanoUSD
 		output int64
 	}{{&c.Expected, c.OutputTokens}, {&c.P90, c.P90Output}, {&c.Bound, c.MaxOutput}} {
-		cost, err := c.Model.Price.upper().Cost(Usage{Input: c.InputTokens, Output: x.output})
-		if err != nil {
+		if *x.to, ok = rates.cost(c.InputTokens, x.output); !ok {
 			c.PriceKnown = false
 			return
 		}
-		*x.to = cost
 	}
-}
-
-// upper prices output at the dearer of output and reasoning, so that a bound
-// holds whatever the model does.
-func (p Price) upper() Price {
-	if p.Reasoning.Known && p.Reasoning.Nano > p.Output.Nano {
-		p.Output = p.Reasoning
-	}
-	if p.CacheWrite.Known && p.CacheWrite.Nano > p.Input.Nano {
-		p.Input = p.CacheWrite
-	}
-	return p
 }
 
 // quality is the model's expected quality: its own curve where outcomes were
@@ -124,106 +104,122 @@ func (m *Model) quality(s *classifier.Scores) (q classifier.Estimate, unmeasured
 	return classifier.Estimate{Value: own.Value, Low: min(e.Low, h.Low), High: max(e.High, h.High)}, true
 }
 
-// reject returns the first filter that the candidate fails, or zero.
-func (f *filter) reject(c *Candidate) (Rejection, string) {
-	d, m := f.demand, c.Model
-	tier := m.EffectiveTier()
+// reject returns the first filter that the candidate fails, or zero. The tier
+// floor is the last one, because a downgrade may use what only it removed.
+func (f *filter) reject(c *Candidate) Rejection {
+	d, m, l := f.demand, c.Model, &f.limits
 	switch {
-	case len(d.Override.Models) > 0 && !slices.Contains(d.Override.Models, m.ID):
-		return RejectedNotNamed, "the request named other models"
-	case d.Override.Tier != 0 && d.Override.Tier != m.Tier:
-		return RejectedNotNamed, fmt.Sprintf("its tier is %s, the request named %s", m.Tier, d.Override.Tier)
+	case len(d.Override.Models) > 0 && !slices.Contains(d.Override.Models, m.ID), d.Override.Tier != 0 && d.Override.Tier != m.Tier:
+		return RejectedNotNamed
 	case len(d.Allow) > 0 && !matchAny(d.Allow, m.ID), len(f.policy.Allow) > 0 && !matchAny(f.policy.Allow, m.ID):
-		return RejectedNotAllowed, "no glob of the allow list matches it"
+		return RejectedNotAllowed
 	case matchAny(d.Deny, m.ID) || matchAny(f.policy.Deny, m.ID):
-		return RejectedDenied, "a glob of the deny list matches it"
+		return RejectedDenied
 	case d.Required&^m.Capabilities != 0:
-		return RejectedCapability, fmt.Sprintf("it lacks %v", (d.Required &^ m.Capabilities).Names())
+		return RejectedCapability
 	case c.InputTokens+c.P90Output > m.ContextWindow:
-		return RejectedContextWindow, fmt.Sprintf("about %d input and %d output tokens do not fit its window of %d", c.InputTokens, c.P90Output, m.ContextWindow)
+		return RejectedContextWindow
+	case m.Tier == DomainSpecialist && !f.inDomain(m):
+		return RejectedDomain
+	case (l.MaxCost.Set || l.MaxOutputPrice.Set) && !c.PriceKnown:
+		return RejectedPriceUnknown
+	case l.MaxOutputPrice.Set && m.rates.output > l.MaxOutputPrice.Value:
+		return RejectedMaxPrice
+	case l.MaxCost.Set && (c.P90 > l.MaxCost.Value || c.MaxOutput < c.P90Output):
+		return RejectedMaxCost
 	}
-	if reject, detail := f.rejectDomain(c); reject != 0 {
-		return reject, detail
-	}
-	if reject, detail := f.rejectMoney(c); reject != 0 {
-		return reject, detail
-	}
-	if reject, detail := f.rejectProvider(m); reject != 0 {
-		return reject, detail
+	if reject := f.rejectProvider(m); reject != 0 {
+		return reject
 	}
 	switch {
-	case f.limits.MaxTTFT.Set && (m.TTFT == 0 || m.TTFT > f.limits.MaxTTFT.Value):
-		return RejectedMaxTTFT, fmt.Sprintf("its time to the first token is %s, the limit %s", ttftText(m), f.limits.MaxTTFT.Value)
-	case f.limits.MaxTier.Set && tier > f.limits.MaxTier.Value:
-		return RejectedAboveMaxTier, fmt.Sprintf("it counts as %s, above the ceiling %s", tier, f.limits.MaxTier.Value)
-	case f.limits.MinTier.Set && tier < f.limits.MinTier.Value:
-		// Last, because a downgrade may use what only this filter removed.
-		return RejectedBelowMinTier, fmt.Sprintf("it counts as %s, below the floor %s", tier, f.limits.MinTier.Value)
+	case l.MaxTTFT.Set && (m.TTFT == 0 || m.TTFT > l.MaxTTFT.Value):
+		return RejectedMaxTTFT
+	case l.MaxTier.Set && m.EffectiveTier() > l.MaxTier.Value:
+		return RejectedAboveMaxTier
+	case l.MinTier.Set && m.EffectiveTier() < l.MinTier.Value:
+		return RejectedBelowMinTier
 	}
-	return 0, ""
+	return 0
 }
 
-func ttftText(m *Model) string {
-	if m.TTFT == 0 {
-		return "unknown"
-	}
-	return m.TTFT.String()
-}
-
-// rejectDomain keeps specialists to their domains. A request that named the
-// model, or the specialists' tier, has settled that itself.
-func (f *filter) rejectDomain(c *Candidate) (Rejection, string) {
-	d, m := f.demand, c.Model
-	if m.Tier != DomainSpecialist || len(d.Override.Models) > 0 {
-		return 0, ""
-	}
-	if !d.Scored {
-		return RejectedDomain, "the prompt's domain is unknown"
-	}
-	sum := 0.0
-	for _, domain := range m.Domains {
-		sum += d.Scores.Domains[domain.Index()]
+// inDomain keeps specialists to their domains. A request that named the model
+// has settled that itself; one that named the specialists' tier, half.
+func (f *filter) inDomain(m *Model) bool {
+	d := f.demand
+	if len(d.Override.Models) > 0 {
+		return true
 	}
 	need := f.policy.SpecialistMinConfidence
 	if d.Override.Tier == DomainSpecialist {
 		need = 1.0 / classifier.NumDomains
 	}
-	if sum < need {
-		return RejectedDomain, fmt.Sprintf("its domains have probability %.2f, needed is %.2f", sum, need)
-	}
-	return 0, ""
+	return d.Scored && m.domainShare(&d.Scores) >= need
 }
 
-func (f *filter) rejectMoney(c *Candidate) (Rejection, string) {
-	price, l := c.Model.Price, f.limits
-	if (l.MaxCost.Set || l.MaxOutputPrice.Set) && !c.PriceKnown {
-		return RejectedPriceUnknown, "its price is unknown"
+func (m *Model) domainShare(s *classifier.Scores) float64 {
+	sum := 0.0
+	for _, domain := range m.Domains {
+		sum += s.Domains[domain.Index()]
 	}
-	if l.MaxOutputPrice.Set && price.upper().Output.Nano > l.MaxOutputPrice.Value {
-		return RejectedMaxPrice, fmt.Sprintf("its output price is %s/M, the ceiling %s/M", price.upper().Output.Nano, l.MaxOutputPrice.Value)
-	}
-	if l.MaxCost.Set && (c.P90 > l.MaxCost.Value || c.MaxOutput < c.P90Output) {
-		return RejectedMaxCost, fmt.Sprintf("%d output tokens cost %s, the limit is %s", c.P90Output, c.P90, l.MaxCost.Value)
-	}
-	return 0, ""
+	return sum
 }
 
-func (f *filter) rejectProvider(m *Model) (Rejection, string) {
-	d := f.demand
-	usable, callable := false, false
+func (f *filter) rejectProvider(m *Model) Rejection {
+	p, usable, callable := &f.demand.Provider, false, false
 	for _, dep := range m.Deployments {
-		if d.Provider.admits(dep.Upstream) {
+		if p.admits(dep.Upstream) {
 			usable, callable = true, callable || dep.Upstream.Callable
 		}
 	}
-	restricts := len(d.Provider.Only)+len(d.Provider.Ignore) > 0 || d.Provider.Data == DataDeny || d.Provider.strictOrder()
 	switch {
-	case restricts && !usable:
-		return RejectedProvider, "no deployment of it passes the provider rules"
-	case d.CallableOnly && !callable:
-		return RejectedNotCallable, "none of its upstreams has a key on this server"
+	case !usable:
+		return RejectedProvider
+	case f.demand.CallableOnly && !callable:
+		return RejectedNotCallable
 	}
-	return 0, ""
+	return 0
+}
+
+// detail is a candidate's rejection in a sentence, with its figures.
+func (f *filter) detail(c *Candidate) string {
+	d, m, l := f.demand, c.Model, &f.limits
+	switch c.Rejection {
+	case RejectedNotNamed:
+		return "the request named other models or another tier"
+	case RejectedNotAllowed:
+		return "no glob of the allow list matches it"
+	case RejectedDenied:
+		return "a glob of the deny list matches it"
+	case RejectedCapability:
+		return fmt.Sprintf("it lacks %v", (d.Required &^ m.Capabilities).Names())
+	case RejectedContextWindow:
+		return fmt.Sprintf("about %d input and %d output tokens do not fit its window of %d", c.InputTokens, c.P90Output, m.ContextWindow)
+	case RejectedDomain:
+		return fmt.Sprintf("its domains %v have probability %.2f, needed is %.2f", m.Domains, m.domainShare(&d.Scores), f.policy.SpecialistMinConfidence)
+	case RejectedPriceUnknown:
+		return "its price is unknown, and a limit on cost was set"
+	case RejectedMaxPrice:
+		return fmt.Sprintf("its output price is %s/M, the ceiling %s/M", m.rates.output, l.MaxOutputPrice.Value)
+	case RejectedMaxCost:
+		return fmt.Sprintf("%d output tokens cost %s, the limit is %s", c.P90Output, c.P90, l.MaxCost.Value)
+	case RejectedProvider:
+		return "no deployment of it passes the provider rules"
+	case RejectedNotCallable:
+		return "none of its upstreams has a key on this server"
+	case RejectedMaxTTFT:
+		if m.TTFT == 0 {
+			return "its time to the first token is unknown, and a limit was set"
+		}
+		return fmt.Sprintf("its time to the first token is %s, the limit %s", m.TTFT, l.MaxTTFT.Value)
+	case RejectedAboveMaxTier:
+		return fmt.Sprintf("it counts as %s, above the ceiling %s", m.EffectiveTier(), l.MaxTier.Value)
+	case RejectedBelowMinTier:
+		return fmt.Sprintf("it counts as %s, below the floor %s", m.EffectiveTier(), l.MinTier.Value)
+	case RejectedQuality:
+		return fmt.Sprintf("expected quality %.3f is below the needed %.3f", c.Quality.Value, f.needed)
+	default:
+		return ""
+	}
 }
 
 func (p *ProviderRules) strictOrder() bool {

@@ -145,24 +145,48 @@ func (r Rate) or(other Rate) Rate {
 	return other
 }
 
+// upperRates are the dearest rates that a call's input and output can be billed
+// at, so that a bound holds whatever a model caches or thinks.
+type upperRates struct {
+	input, output, perRequest NanoUSD
+	known                     bool
+}
+
+func (p *Price) upper() upperRates {
+	u := upperRates{known: p.Input.Known && p.Output.Known, input: p.Input.Nano, output: p.Output.Nano, perRequest: p.PerRequest.Nano}
+	if p.CacheWrite.Known {
+		u.input = max(u.input, p.CacheWrite.Nano)
+	}
+	if p.Reasoning.Known {
+		u.output = max(u.output, p.Reasoning.Nano)
+	}
+	return u
+}
+
+// cost is the most that a call can cost; false where it overflows.
+func (u *upperRates) cost(input, output int64) (NanoUSD, bool) {
+	var sum wide
+	ok := sum.addProduct(uint64(input), uint64(u.input)) && sum.addProduct(uint64(output), uint64(u.output)) && sum.addProduct(million, uint64(u.perRequest))
+	if !ok {
+		return 0, false
+	}
+	return sum.dividedByMillion()
+}
+
 // affords returns how many output tokens a budget pays for beside what is
 // already spent of it: the floor, so that the bound holds.
-func (p Price) affords(budget, spent NanoUSD) int64 {
-	if budget <= spent {
+func (u *upperRates) affords(budget, spent NanoUSD) int64 {
+	if budget < spent {
 		return 0
 	}
-	rate := p.Output.Nano
-	if p.Reasoning.Known {
-		rate = max(rate, p.Reasoning.Nano)
-	}
-	if rate <= 0 {
+	if u.output <= 0 {
 		return math.MaxInt64
 	}
 	hi, lo := bits.Mul64(uint64(budget-spent), million)
-	if hi >= uint64(rate) {
+	if hi >= uint64(u.output) {
 		return math.MaxInt64
 	}
-	n, _ := bits.Div64(hi, lo, uint64(rate))
+	n, _ := bits.Div64(hi, lo, uint64(u.output))
 	return int64(min(n, math.MaxInt64))
 }
 

@@ -1,7 +1,7 @@
 package router
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -109,10 +109,10 @@ func resolve(request, policy Limits) Limits {
 }
 
 // applied lists the resolved limits that are set, with their sources, in a
-// fixed order. binding tells which filters removed something.
-func applied(request, policy, resolved Limits, binding func(name string) bool) []Applied {
-	var out []Applied
-	add := func(name string, set, req, pol bool, value string) {
+// fixed order, and whether each removed a candidate.
+func applied(request, policy *Limits, f *filter) []Applied {
+	out := make([]Applied, 0, 4)
+	add := func(name string, by Rejection, set, req, pol bool, value func() string) {
 		if !set {
 			return
 		}
@@ -122,19 +122,20 @@ func applied(request, policy, resolved Limits, binding func(name string) bool) [
 		} else if pol {
 			src = FromPolicy
 		}
-		out = append(out, Applied{Name: name, Value: value, Source: src, Binding: binding(name)})
+		out = append(out, Applied{Name: name, Value: value(), Source: src, Binding: by != 0 && f.removed[by]})
 	}
-	r := resolved
-	add("min_quality", r.MinQuality.Set, request.MinQuality.Set, policy.MinQuality.Set, fmt.Sprintf("%g", r.MinQuality.Value))
-	add("max_quality_gap", r.MaxQualityGap.Set, request.MaxQualityGap.Set, policy.MaxQualityGap.Set, fmt.Sprintf("%g", r.MaxQualityGap.Value))
-	add("max_cost", r.MaxCost.Set, request.MaxCost.Set, policy.MaxCost.Set, r.MaxCost.Value.String())
-	add("max_price_per_million_output_tokens", r.MaxOutputPrice.Set, request.MaxOutputPrice.Set, policy.MaxOutputPrice.Set, r.MaxOutputPrice.Value.String()+"/M")
-	add("max_ttft", r.MaxTTFT.Set, request.MaxTTFT.Set, policy.MaxTTFT.Set, r.MaxTTFT.Value.String())
-	add("alpha", r.Alpha.Set, request.Alpha.Set, policy.Alpha.Set, fmt.Sprintf("%g", r.Alpha.Value))
-	add("min_tier", r.MinTier.Set, request.MinTier.Set, policy.MinTier.Set, r.MinTier.Value.String())
-	add("max_tier", r.MaxTier.Set, request.MaxTier.Set, policy.MaxTier.Set, r.MaxTier.Value.String())
-	if r.AllowDowngrade.Value {
-		add("allow_downgrade", true, request.AllowDowngrade.Set, policy.AllowDowngrade.Set, "true")
+	number := func(o Opt[float64]) func() string {
+		return func() string { return strconv.FormatFloat(o.Value, 'g', -1, 64) }
 	}
+	r := &f.limits
+	add("min_quality", RejectedQuality, r.MinQuality.Set, request.MinQuality.Set, policy.MinQuality.Set, number(r.MinQuality))
+	add("max_quality_gap", RejectedQuality, r.MaxQualityGap.Set, request.MaxQualityGap.Set, policy.MaxQualityGap.Set, number(r.MaxQualityGap))
+	add("max_cost", RejectedMaxCost, r.MaxCost.Set, request.MaxCost.Set, policy.MaxCost.Set, r.MaxCost.Value.String)
+	add("max_price_per_million_output_tokens", RejectedMaxPrice, r.MaxOutputPrice.Set, request.MaxOutputPrice.Set, policy.MaxOutputPrice.Set, r.MaxOutputPrice.Value.String)
+	add("max_ttft", RejectedMaxTTFT, r.MaxTTFT.Set, request.MaxTTFT.Set, policy.MaxTTFT.Set, r.MaxTTFT.Value.String)
+	add("alpha", 0, r.Alpha.Set, request.Alpha.Set, policy.Alpha.Set, number(r.Alpha))
+	add("min_tier", RejectedBelowMinTier, r.MinTier.Set, request.MinTier.Set, policy.MinTier.Set, r.MinTier.Value.String)
+	add("max_tier", RejectedAboveMaxTier, r.MaxTier.Set, request.MaxTier.Set, policy.MaxTier.Set, r.MaxTier.Value.String)
+	add("allow_downgrade", 0, r.AllowDowngrade.Value, request.AllowDowngrade.Set, policy.AllowDowngrade.Set, func() string { return "true" })
 	return out
 }

@@ -79,23 +79,3 @@ func (r Rejection) String() string {
 	}
 	return names[r-1]
 }
-
-// limitRejection is the rejection by which a limit removes candidates.
-func limitRejection(limit string) Rejection {
-	switch limit {
-	case "min_quality", "max_quality_gap":
-		return RejectedQuality
-	case "max_cost":
-		return RejectedMaxCost
-	case "max_price_per_million_output_tokens":
-		return RejectedMaxPrice
-	case "max_ttft":
-		return RejectedMaxTTFT
-	case "min_tier":
-		return RejectedBelowMinTier
-	case "max_tier":
-		return RejectedAboveMaxTier
-	default:
-		return 0
-	}
-}

@@ -120,6 +120,7 @@ func (r *Router) Route(ctx context.Context, req *Request) (Record, error) {
 func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *Record) error {
 	text := classifier.Render(req.Messages)
 	d := req.Demand
+	d.Explain = d.Explain || req.Explain
 	d.UnscoredTokens = unscoredTokens(req, len(text))
 	begin := r.cfg.Now()
 	scores, err := r.score(ctx, snap.Classifier, text)
