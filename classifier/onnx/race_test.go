@@ -1,0 +1,6 @@
+//go:build race
+
+package onnx
+
+// raceEnabled says that memory cannot be measured: the detector keeps its own.
+const raceEnabled = true
