@@ -53,8 +53,8 @@ campaign: setup ## a long fuzz run: CAMPAIGN_EXECS executions of every target (d
 	scripts/campaign
 
 .PHONY: bench
-bench: setup ## the Go benchmarks of every package, native included
-	go test -tags native -run '^$$' -bench . -benchmem ./...
+bench: build ## measure scoring and Route on this machine, with ghz as a cross-check; rewrites the tables in docs
+	scripts/bench
 
 ##@ Change
 
@@ -66,9 +66,9 @@ lint: setup ## every check of the tree: format, linters, proto contract, generat
 	scripts/lint
 
 .PHONY: fmt
-fmt: ## format the Go code
-	scripts/tool gofumpt
-	git ls-files --cached --others --exclude-standard '*.go' | grep -v '\.pb\.go$$' | xargs build/bin/gofumpt -l -w
+fmt: ## format the Go code and sort its imports
+	scripts/tool golangci-lint
+	build/bin/golangci-lint fmt ./...
 
 .PHONY: generate
 generate: ## write the Go that is generated from proto/
