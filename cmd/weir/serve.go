@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/internal/server"
+	"github.com/weirhq/weir/internal/telemetry"
+	"github.com/weirhq/weir/router"
+)
+
+type serveFlags struct {
+	classifierFlags
+	server          server.Config
+	config          string
+	logFormat       string
+	logLevel        string
+	journal         int
+	classifyTimeout time.Duration
+	pprof           bool
+}
+
+func serveCommand(w world) *cobra.Command {
+	f := &serveFlags{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer Route over gRPC",
+		Long: `Serve opens the model bundle and the routing config, proves both, and answers. It calls nobody. Callers, operators and scrapers have
+a listener each, all on loopback; another address for callers needs TLS and a client CA or a token file.
+
+SIGHUP reads the config again; SIGTERM drains and stops. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), w, f) },
+	}
+	f.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.config, "config", "", "routing config (default: $WEIR_CONFIG, else the embedded one; see weir check)")
+	flags.StringVar(&f.server.Listen, "listen", server.DefaultListen, "callers' address, HOST:PORT or unix:PATH")
+	flags.StringVar(&f.server.AdminListen, "admin-listen", server.DefaultAdminListen, "operators' address, loopback or unix:PATH, or off")
+	flags.StringVar(&f.server.MetricsListen, "metrics-listen", server.DefaultMetricsListen, "address of /metrics and /healthz, or off")
+	flags.StringVar(&f.server.TLS.CertFile, "tls-cert", "", "PEM certificate chain")
+	flags.StringVar(&f.server.TLS.KeyFile, "tls-key", "", "PEM private key")
+	flags.StringVar(&f.server.TLS.ClientCAFile, "tls-client-ca", "", "PEM authorities of client certificates, which are then required")
+	flags.StringVar(&f.server.TokenFile, "token-file", "", "bearer tokens, one a line")
+	flags.IntVar(&f.server.MaxMessageBytes, "max-message-bytes", server.DefaultMessageBytes, "largest request")
+	flags.Uint32Var(&f.server.MaxStreams, "max-streams", server.DefaultStreams, "open calls a connection")
+	flags.IntVar(&f.server.MaxConnections, "max-connections", server.DefaultConnections, "open connections")
+	flags.DurationVar(&f.server.RequestTimeout, "request-timeout", server.DefaultTimeout, "bound of a call whose client set no shorter deadline")
+	flags.DurationVar(&f.server.ShutdownGrace, "shutdown-grace", server.DefaultGrace, "time that running calls get when the server stops")
+	flags.DurationVar(&f.classifyTimeout, "classify-timeout", router.DefaultClassifyTimeout, "bound of scoring; beyond it the policy's unscored tier answers")
+	flags.IntVar(&f.journal, "journal", 10_000, "decisions kept for GetDecision and ReportOutcome")
+	flags.BoolVar(&f.server.NoAccessLog, "no-access-log", false, "log the server's own events only, not every call")
+	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	flags.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	flags.BoolVar(&f.pprof, "pprof", false, "serve the Go profiler on the metrics address")
+	return cmd
+}
+
+func newLogger(w world, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError("--log-level %q is unknown: use debug, info, warn or error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w.stderr, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w.stderr, options)), nil
+	default:
+		return nil, usageError("--log-format %q is unknown: use text or json", format)
+	}
+}
+
+// runServe wires the parts, serves until ctx ends, and takes them down in reverse.
+func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
+	logger, err := newLogger(w, f.logFormat, f.logLevel)
+	if err != nil {
+		return err
+	}
+	if f.config == "" {
+		f.config = w.getenv("WEIR_CONFIG")
+	}
+	rules, err := router.LoadConfig(f.config, w.getenv)
+	if err != nil {
+		return err
+	}
+	build := buildOf()
+	tracing, err := telemetry.NewTracing(ctx, build, w.getenv)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tracing.Shutdown(context.WithoutCancel(ctx))) }()
+	metrics, err := telemetry.NewMetrics(prometheus.NewRegistry(), build)
+	if err != nil {
+		return err
+	}
+	o, err := f.open(ctx, w)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.close()) }()
+	r, store, err := newRouter(o.classifier, rules, metrics, f.journal, f.classifyTimeout)
+	if err != nil {
+		return err
+	}
+	adm := &admin{file: f.config, getenv: w.getenv, store: store, metrics: metrics, bundleSince: time.Now(), configSince: time.Now()}
+	metrics.Serving(o.classifier.Info().Digest, rules.Digest)
+	cfg := f.server
+	cfg.Router, cfg.Store, cfg.Admin = tracing.Trace(r), store, adm
+	cfg.Logger, cfg.Observer, cfg.Metrics, cfg.Stats = logger, metrics, metrics.Handler(f.pprof), tracing.StatsHandler()
+	cfg.Warm = func(ctx context.Context) error {
+		_, err := o.classifier.Classify(ctx, "Are you ready to answer?")
+		return err
+	}
+	cfg.Ready = func(a server.Addrs) {
+		info := o.classifier.Info()
+		logger.Info("serving", "version", version, "listen", a.Listen, "admin", a.Admin, "metrics", a.Metrics,
+			"classifier", info.Name+" "+info.Version, "bundle_digest", info.Digest, "config", rules.Source, "config_digest", rules.Digest)
+	}
+	s, err := server.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer adm.reloadOnHangup(ctx, logger)()
+	return s.Run(ctx)
+}
+
+// newRouter joins the parts of the core.
+func newRouter(c classifier.Classifier, rules *router.Rules, observer router.Observer, journalSize int, timeout time.Duration) (*router.Router, *router.Store, error) {
+	store, err := router.NewStore(c, rules)
+	if err != nil {
+		return nil, nil, err
+	}
+	journal, err := router.NewMemoryJournal(journalSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := router.New(router.Config{
+		Store: store, Journal: journal, Observer: observer, ClassifyTimeout: timeout, Now: time.Now,
+		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
+	})
+	return r, store, err
+}
+
+func buildOf() telemetry.Build {
+	b := telemetry.Build{Version: version, GoVersion: runtime.Version()}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				b.Revision = s.Value
+			}
+		}
+	}
+	return b
+}
+
+// admin is what operators may change while Weir serves.
+type admin struct {
+	file    string
+	getenv  func(string) string
+	store   *router.Store
+	metrics *telemetry.Metrics
+
+	mu                       sync.Mutex
+	configSince, bundleSince time.Time
+}
+
+// ReloadConfig implements server.Admin.
+func (a *admin) ReloadConfig(context.Context) (string, bool, error) {
+	if a.file == "" {
+		return "", false, server.ErrConfigEmbedded
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	next, err := router.LoadConfig(a.file, a.getenv)
+	if err != nil {
+		return "", false, fmt.Errorf("reload config: %w", err)
+	}
+	old, err := a.store.Publish(func(c classifier.Classifier, _ *router.Rules) (classifier.Classifier, *router.Rules, error) {
+		return c, next, nil
+	})
+	if err != nil {
+		return "", false, fmt.Errorf("reload config: %w", err)
+	}
+	a.configSince = time.Now()
+	a.metrics.Serving(old.Classifier.Info().Digest, next.Digest)
+	return next.Digest, old.Rules.Digest != next.Digest, nil
+}
+
+// Since implements server.Admin.
+func (a *admin) Since() (config, bundle time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.configSince, a.bundleSince
+}
+
+// reloadOnHangup reloads at every SIGHUP until the returned function is called,
+// which waits for the last reload.
+func (a *admin) reloadOnHangup(ctx context.Context, logger *slog.Logger) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hangups:
+				digest, changed, err := a.ReloadConfig(ctx)
+				if err != nil {
+					logger.Error("config refused, the old one keeps deciding", "error", err)
+					continue
+				}
+				logger.Info("config reloaded", "config_digest", digest, "changed", changed)
+			}
+		}
+	})
+	return func() {
+		signal.Stop(hangups)
+		cancel()
+		wg.Wait()
+	}
+}
