@@ -83,10 +83,35 @@ func TestShape(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(10, func() { classifier.Shape("abc def") }))
 }
 
+// TestShapeCountsAsDefined holds the one pass of Shape against the words of the
+// definition, over texts of every length and kind of white space.
+func TestShapeCountsAsDefined(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringOf(rapid.RuneFrom([]rune("ab7?A{+ \t\n\v\f\ré\u00a0"))).Draw(t, "text")
+		words := strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) })
+		longest := 0
+		for _, w := range words {
+			longest = max(longest, len(w))
+		}
+		ln := func(n int) float32 { return float32(math.Log1p(float64(n))) }
+		got := classifier.Shape(text)
+		require.Equal(t, ln(len(words)), got[1])
+		require.Equal(t, ln(strings.Count(text, "\n")+1), got[2])
+		require.Equal(t, ln(strings.Count(text, "7")), got[3])
+		require.Equal(t, ln(strings.Count(text, "?")), got[10])
+		require.Equal(t, ln(longest), got[11])
+	})
+}
+
 func TestCleanAndCut(t *testing.T) {
 	got, err := classifier.Clean("a\x00b\x00")
 	require.NoError(t, err)
 	assert.Equal(t, "a\uFFFDb\uFFFD", got)
+
+	mixed := strings.Repeat("\x00é\x00\x00b", 100)
+	got, err = classifier.Clean(mixed)
+	require.NoError(t, err)
+	assert.Equal(t, strings.ReplaceAll(mixed, "\x00", "\uFFFD"), got)
 
 	head, tail, cut := classifier.CutWindow("abcdef", 3, 3)
 	assert.Equal(t, []any{"abcdef", "", false}, []any{head, tail, cut})

@@ -14,13 +14,28 @@ func Clean(text string) (string, error) {
 	if !utf8.ValidString(text) {
 		return "", ErrInvalidText
 	}
-	if strings.IndexByte(text, 0) >= 0 {
-		text = strings.ReplaceAll(text, "\x00", "\uFFFD")
+	if nuls := strings.Count(text, "\x00"); nuls > 0 {
+		text = replaceNUL(text, nuls)
 	}
 	if strings.TrimSpace(text) == "" {
 		return "", ErrNoContent
 	}
 	return text, nil
+}
+
+// replaceNUL takes one pass: strings.ReplaceAll looks for each NUL anew, which makes
+// 40 ms of a 4 MB text of nothing else.
+func replaceNUL(text string, nuls int) string {
+	var b strings.Builder
+	b.Grow(len(text) + nuls*(len("\uFFFD")-1))
+	for i := range len(text) {
+		if c := text[i]; c != 0 {
+			b.WriteByte(c)
+		} else {
+			b.WriteString("\uFFFD")
+		}
+	}
+	return b.String()
 }
 
 // CutWindow cuts clean text that is longer than headBytes+tailBytes into a head
@@ -65,21 +80,40 @@ const (
 // text once and allocates nothing.
 func Shape(text string) [ShapeSize]float32 {
 	table := shapeClasses()
-	var count [256]int
-	words, run, longest := 0, 0, 0
-	for i := range len(text) {
-		c := text[i]
+	// Two bytes a turn and two banks of counters: a run of one byte would otherwise
+	// wait for its own sum, and most bytes are in the middle of a word.
+	var count, odd [256]int
+	words, longest, start := 0, 0, 0
+	endWord := func(at int) {
+		if at > start {
+			words++
+			longest = max(longest, at-start)
+		}
+		start = at + 1
+	}
+	for i := 0; i+1 < len(text); i += 2 {
+		c, d := text[i], text[i+1]
 		count[c]++
-		if table[c]&classSpace != 0 {
-			run = 0
+		odd[d]++
+		if (table[c]|table[d])&classSpace == 0 {
 			continue
 		}
-		if run == 0 {
-			words++
+		if table[c]&classSpace != 0 {
+			endWord(i)
 		}
-		if run++; run > longest {
-			longest = run
+		if table[d]&classSpace != 0 {
+			endWord(i + 1)
 		}
+	}
+	if last := len(text) - 1; len(text)%2 == 1 {
+		count[text[last]]++
+		if table[text[last]]&classSpace != 0 {
+			endWord(last)
+		}
+	}
+	endWord(len(text))
+	for c, n := range odd {
+		count[c] += n
 	}
 	var digits, upper, punct, high, code, maths int
 	for c, n := range count {

@@ -15,10 +15,9 @@ import (
 type Bundle struct {
 	manifest Manifest
 	info     classifier.Info
-	// serve is the fast lane, or the cascade over both. It takes clean text.
-	serve classifier.Classifier
-	fast  *lane
-	gate  gate
+	fast     *lane
+	base     *lane // nil where the bundle has none
+	gate     gate
 
 	mu      sync.Mutex
 	closed  bool
@@ -56,7 +55,16 @@ func (b *Bundle) classify(ctx context.Context, text string) (classifier.Scores, 
 		return classifier.Scores{}, err
 	}
 	defer b.gate.leave()
-	return b.serve.Classify(ctx, text)
+	shape := classifier.Shape(text) // of the whole text, so read once for both lanes
+	fast := asked{b.fast, shape[:]}
+	if b.base == nil {
+		return fast.Classify(ctx, text)
+	}
+	cascade, err := classifier.NewCascade(fast, asked{b.base, shape[:]}, classifier.Band(*b.manifest.Cascade), b.info)
+	if err != nil {
+		return classifier.Scores{}, err
+	}
+	return cascade.Classify(ctx, text)
 }
 
 // Info implements classifier.Classifier.
@@ -171,7 +179,7 @@ func (b *Bundle) openLanes(ctx context.Context, e engine, c content, owned *clos
 		if err != nil {
 			return fmt.Errorf("lane %s: %w", l.name, err)
 		}
-		opened := &lane{session: s, scorer: scorer, info: b.info,
+		opened := &lane{session: s, scorer: scorer,
 			encoder: encoder{tokenizer: t, window: l.lane.Window, special: l.lane.SpecialTokens}}
 		if err := opened.prove(ctx, c.probes); err != nil {
 			return err
@@ -181,13 +189,11 @@ func (b *Bundle) openLanes(ctx context.Context, e engine, c content, owned *clos
 		}
 		lanes = append(lanes, opened)
 	}
-	b.fast, b.serve = lanes[0], lanes[0]
-	if len(lanes) < 2 {
-		return nil
+	b.fast = lanes[0]
+	if len(lanes) > 1 {
+		b.base = lanes[1]
 	}
-	cascade, err := classifier.NewCascade(lanes[0], lanes[1], classifier.Band(*c.manifest.Cascade), b.info)
-	b.serve = cascade
-	return err
+	return nil
 }
 
 // lane is one graph with its tokenizer. It takes clean text.
@@ -195,24 +201,15 @@ type lane struct {
 	encoder encoder
 	session session
 	scorer  scorer
-	info    classifier.Info
 }
 
 // run gives a text's ids and the graph's raw outputs.
-func (l *lane) run(ctx context.Context, text string) (encoded, raw, error) {
-	text, err := classifier.Clean(text)
-	if err != nil {
-		return encoded{}, raw{}, err
-	}
+func (l *lane) run(ctx context.Context, text string, shape []float32) (encoded, raw, error) {
 	e, err := l.encoder.encode(text)
 	if err != nil {
 		return encoded{}, raw{}, err
 	}
-	var shape [classifier.ShapeSize]float32
-	if l.scorer.lane.Inputs.Shape != "" {
-		shape = classifier.Shape(text)
-	}
-	vectors, err := l.session.run(ctx, e.ids, shape[:])
+	vectors, err := l.session.run(ctx, e.ids, shape)
 	if err != nil {
 		return encoded{}, raw{}, err
 	}
@@ -220,23 +217,34 @@ func (l *lane) run(ctx context.Context, text string) (encoded, raw, error) {
 	return e, r, err
 }
 
-// Classify implements classifier.Classifier.
-func (l *lane) Classify(ctx context.Context, text string) (classifier.Scores, error) {
-	e, r, err := l.run(ctx, text)
-	if err != nil {
-		return classifier.Scores{}, fmt.Errorf("lane %s: %w", l.scorer.name, err)
-	}
-	return l.scorer.scores(r, e), nil
+// asked is a lane that is asked about one text, whose shape is known.
+type asked struct {
+	*lane
+	shape []float32
 }
 
-// Info implements classifier.Classifier.
-func (l *lane) Info() classifier.Info { return l.info }
+// Classify implements classifier.Classifier.
+func (a asked) Classify(ctx context.Context, text string) (classifier.Scores, error) {
+	e, r, err := a.run(ctx, text, a.shape)
+	if err != nil {
+		return classifier.Scores{}, fmt.Errorf("lane %s: %w", a.scorer.name, err)
+	}
+	return a.scorer.scores(r, e), nil
+}
+
+// Info implements classifier.Classifier; the cascade has the bundle's.
+func (a asked) Info() classifier.Info { return classifier.Info{Name: a.scorer.name} }
 
 // warm scores a text that fills the window, so that the session has grown to its
 // full size before the first prompt, and checks that calibration gives scores.
 func (l *lane) warm(ctx context.Context, text string) error {
 	w := l.scorer.lane.Window
-	s, err := l.Classify(ctx, strings.Repeat(text+" ", 1+(w.HeadBytes+w.TailBytes)/len(text)))
+	text, err := classifier.Clean(strings.Repeat(text+" ", 1+(w.HeadBytes+w.TailBytes)/len(text)))
+	if err != nil {
+		return fmt.Errorf("warm up: %w", err)
+	}
+	shape := classifier.Shape(text)
+	s, err := asked{l, shape[:]}.Classify(ctx, text)
 	if err == nil {
 		err = s.Validate()
 	}

@@ -157,7 +157,7 @@ func recordProbes(t testing.TB, dir string) {
 	var probes []any
 	for i := range minProbes {
 		text := strings.Repeat("a ", i+1)
-		e, r, err := l.run(t.Context(), text)
+		e, r, err := l.runText(t.Context(), text)
 		require.NoError(t, err)
 		probes = append(probes, object{"text": text, "lanes": object{
 			"fast": object{"ids": e.ids, "outputs": object{"complexity": r.value[outComplexity]}},

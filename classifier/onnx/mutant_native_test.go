@@ -17,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirhq/weir/classifier"
 )
 
 // mutantsEnv tells the child process of TestMutants which mutants to open: "from,to".
@@ -125,9 +127,10 @@ func compareScores(t *testing.T, truth, other *Bundle) error {
 		"hello", "prove that the sum of two odd numbers is even", "func main() { return 7 }",
 		"my landlord keeps the deposit", strings.Repeat("read this log and find the fault ", 30),
 	} {
-		want, err := truth.fast.Classify(t.Context(), text)
+		shape := classifier.Shape(text)
+		want, err := asked{truth.fast, shape[:]}.Classify(t.Context(), text)
 		require.NoError(t, err)
-		got, err := other.fast.Classify(t.Context(), text)
+		got, err := asked{other.fast, shape[:]}.Classify(t.Context(), text)
 		if err != nil || math.Abs(got.QEfficient.Value-want.QEfficient.Value) > 1e-3 || math.Abs(got.QHigh.Value-want.QHigh.Value) > 1e-3 {
 			return fmt.Errorf("%w: %v", errDiffer, err)
 		}

@@ -88,7 +88,7 @@ func (l *lane) prove(ctx context.Context, probes []probe) error {
 	var faults faults
 	for i, p := range probes {
 		want := p.Lanes[l.scorer.name]
-		enc, got, err := l.run(ctx, p.Text)
+		enc, got, err := l.runText(ctx, p.Text)
 		switch {
 		case ctx.Err() != nil:
 			return err
@@ -101,6 +101,16 @@ func (l *lane) prove(ctx context.Context, probes []probe) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// runText is what Bundle.Classify does to a text before calibration.
+func (l *lane) runText(ctx context.Context, text string) (encoded, raw, error) {
+	text, err := classifier.Clean(text)
+	if err != nil {
+		return encoded{}, raw{}, err
+	}
+	shape := classifier.Shape(text)
+	return l.run(ctx, text, shape[:])
 }
 
 func compare(want probeLane, enc encoded, got raw, lane *Lane, tolerance float64) error {

@@ -93,7 +93,9 @@ func manifestRefusals() []refusal {
 
 // fileRefusals are told by the files, before any runs.
 func fileRefusals() []refusal {
-	refuse := func(name, want string, spoil func(t *testing.T, dir string)) refusal { return refusal{name, want, spoil} }
+	refuse := func(name, want string, spoil func(t *testing.T, dir string)) refusal {
+		return refusal{name, want, spoil}
+	}
 	list := []refusal{
 		refuse("missing", "fast.onnx", func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "fast.onnx"))) }),
 		refuse("truncated", "the manifest says", func(t *testing.T, dir string) {
