@@ -14,7 +14,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 )
 
 const (
@@ -207,44 +206,4 @@ func isRequestID(s string) bool {
 		}
 	}
 	return true
-}
-
-// explainMalformed wraps a service's methods, so that a message that cannot be
-// decoded, most often for text that is not UTF-8, is the caller's fault and goes
-// through the interceptor like any other. gRPC itself would call it INTERNAL.
-func explainMalformed(desc grpc.ServiceDesc) *grpc.ServiceDesc {
-	methods := make([]grpc.MethodDesc, len(desc.Methods))
-	copy(methods, desc.Methods)
-	for i := range methods {
-		next := methods[i].Handler
-		methods[i].Handler = func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			var malformed error
-			decode := func(m any) error {
-				if err := dec(m); err != nil {
-					malformed = malformedError(err)
-				}
-				return nil
-			}
-			return next(srv, ctx, decode, func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
-				if malformed != nil {
-					h = func(context.Context, any) (any, error) { return nil, malformed }
-				}
-				return interceptor(ctx, req, info, h)
-			})
-		}
-	}
-	desc.Methods = methods
-	return &desc
-}
-
-// malformedError does not repeat the decoder's words: only whether UTF-8 was
-// the trouble.
-func malformedError(err error) error {
-	why := "the message is no valid protobuf of its type: send what the service's reflection describes"
-	if strings.Contains(status.Convert(err).Message(), "UTF-8") {
-		why = "a string field is not valid UTF-8: convert the text before it is sent"
-	}
-	f := &faults{}
-	f.add("request", "%s", why)
-	return f.err()
 }

@@ -163,6 +163,7 @@ func (s *Server) newCallers() *grpc.Server {
 	opts := []grpc.ServerOption{
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
+		grpc.ForceServerCodecV2(newFrameCodec()),
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(s.cfg.MaxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -200,6 +201,7 @@ func (s *Server) newAdmin() *grpc.Server {
 	g := grpc.NewServer(
 		grpc.UnaryInterceptor(s.adminUnary),
 		grpc.StreamInterceptor(s.adminStream),
+		grpc.ForceServerCodecV2(newFrameCodec()),
 		grpc.MaxRecvMsgSize(64<<10), // no admin request holds more than a name
 		grpc.MaxConcurrentStreams(16),
 		grpc.MaxHeaderListSize(maxHeaderBytes),

@@ -134,4 +134,3 @@ func TestStatusOfUnknownErrorsSaysTheIDOnly(t *testing.T) {
 func TestStatusOfKeepsTheStatusesOfHealth(t *testing.T) {
 	assert.Equal(t, codes.NotFound, statusOf(status.Error(codes.NotFound, "unknown service"), "id").Code())
 }
-
