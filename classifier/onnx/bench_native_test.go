@@ -5,6 +5,7 @@ package onnx
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,7 +16,7 @@ import (
 
 // benchDir is the bundle that benchmarks measure: the shipped one where it is there.
 func benchDir() string {
-	if _, err := os.Stat(bundleDir("default")); err == nil {
+	if _, err := os.Stat(filepath.Join(bundleDir("default"), manifestName)); err == nil {
 		return bundleDir("default")
 	}
 	return bundleDir("tiny")

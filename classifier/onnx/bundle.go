@@ -168,6 +168,7 @@ func (b *Bundle) openLanes(ctx context.Context, e engine, c content, owned *clos
 				return fmt.Errorf("%s: %w", l.lane.Tokenizer, err)
 			}
 			owned.add(t.close)
+			t = withWordPiece(t, c.files[l.lane.Tokenizer], c.texts())
 			tokenizers[l.lane.Tokenizer] = t
 		}
 		s, err := e.openSession(c.files[l.lane.Graph], l.lane)

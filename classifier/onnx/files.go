@@ -67,6 +67,17 @@ func readBundle(dir string) (content, error) {
 	return c, errors.Join(err, root.Close())
 }
 
+// texts are those of the probes, as they are encoded.
+func (c *content) texts() []string {
+	var texts []string
+	for _, p := range c.probes {
+		if text, err := classifier.Clean(p.Text); err == nil {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
 // readFiles reads what the manifest lists, each of the size and digest that it says.
 func (c *content) readFiles(root *os.Root) error {
 	var faults []error
