@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 from pathlib import Path
 
-from weirtrain import score, tiny
+from weirtrain import config, evaluate, score, tiny, train
+
+HERE = Path(__file__).resolve().parents[1]
+
+
+def _folder(variable: str) -> Path | None:
+    value = os.environ.get(variable, "")
+    return Path(value) if value else None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -14,12 +23,31 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     make_tiny = verbs.add_parser("tiny", help="write the seeded test bundle")
     make_tiny.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    training = verbs.add_parser("train", help="train a bundle from WEIR_DATA and the corpus")
+    training.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    training.add_argument("--config", type=Path, default=HERE / "config.toml", help="TOML file")
+    training.add_argument("--data", type=Path, default=_folder("WEIR_DATA"), help="outcome sets (WEIR_DATA)")
+    training.add_argument("--corpus", type=Path, default=HERE.parents[1] / "training-data" / "corpus")
+    training.add_argument(
+        "--benchmarks", type=Path, default=_folder("WEIR_BENCHMARKS"), help="decontaminated against (WEIR_BENCHMARKS)"
+    )
+    training.add_argument("--cache", type=Path, default=HERE / ".cache", help="finished stages, reused by the next run")
     scoring = verbs.add_parser("score", help="score prompts, as `weir score` does")
     scoring.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
     scoring.add_argument("--in", dest="source", type=Path, required=True, help="JSON lines: id, and prompt or messages")
     scoring.add_argument("--out", type=Path, required=True, help="JSON lines with the scores")
     scoring.add_argument("--ids", action="store_true", help="add the ids that the deciding lane's graph was given")
+    judging = verbs.add_parser("evaluate", help="RouteLLM's protocol on WEIR_BENCHMARKS")
+    judging.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
+    judging.add_argument("--benchmarks", type=Path, default=_folder("WEIR_BENCHMARKS"), help="(WEIR_BENCHMARKS)")
+    judging.add_argument("--rounds", type=int, default=1000, help="bootstrap resamples")
     return parser
+
+
+def _train(args: argparse.Namespace) -> None:
+    sources = train.Sources(args.data, args.corpus, args.benchmarks, args.cache)
+    report = train.train(config.load(args.config), sources, args.out, "make train")
+    print(json.dumps(report, indent=2, sort_keys=True))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,8 +55,15 @@ def main(argv: list[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     if args.verb == "tiny":
         print(tiny.make(args.out))
+    elif args.verb == "train":
+        _train(args)
     elif args.verb == "score":
         print(score.score_file(args.bundle, args.source, args.out, args.ids), file=sys.stderr)
+    elif args.benchmarks is None:
+        print("weirtrain evaluate: set WEIR_BENCHMARKS or give --benchmarks", file=sys.stderr)
+        return 2
+    else:
+        evaluate.evaluate(args.bundle, args.benchmarks, args.rounds, 7, print)
     return 0
 
 

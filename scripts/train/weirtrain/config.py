@@ -1,0 +1,117 @@
+"""The trainer's configuration: a strict TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Where token vectors come from."""
+
+    source: str
+    smooth: float
+    width: int
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How much of a text the lane sees."""
+
+    head_tokens: int
+    tail_tokens: int
+    head_bytes: int
+    tail_bytes: int
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """The factorisation of outcomes."""
+
+    rank: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How much a row counts in the fits."""
+
+    set_size: int
+    corpus: float
+    medical: float
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Regularisation of the heads."""
+
+    quality_l2: float
+    offset_l2: float
+    gain: float
+    steps: int
+    domain_c: float
+    domain_corpus: float
+    tokens_l2: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Held-out share and curve."""
+
+    held_out: int
+    knots: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class OodConfig:
+    """The whitened space of the out-of-distribution signal."""
+
+    components: int
+    quantile: float
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole file."""
+
+    name: str
+    version: str
+    seed: int
+    embedding: Embedding
+    window: WindowConfig
+    targets: TargetsConfig
+    weights: Weights
+    heads: Heads
+    calibration: Calibration
+    ood: OodConfig
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "embedding": Embedding,
+    "window": WindowConfig,
+    "targets": TargetsConfig,
+    "weights": Weights,
+    "heads": Heads,
+    "calibration": Calibration,
+    "ood": OodConfig,
+}
+
+
+def _section(kind: type[Any], values: dict[str, Any], place: str) -> Any:
+    names = {f.name for f in fields(kind)}
+    for wrong in sorted(set(values) ^ names):
+        fault = "is unknown" if wrong in values else "is missing"
+        raise ValueError(f"{place}.{wrong} {fault}: the fields are {', '.join(sorted(names))}")
+    return kind(**values)
+
+
+def load(path: Path) -> Config:
+    """Reads a config; unknown and missing fields are errors that name the field."""
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    parts = {name: _section(kind, data.pop(name, {}), name) for name, kind in _SECTIONS.items()}
+    config: Config = _section(Config, {**data, **parts}, "config")
+    return config

@@ -1,0 +1,377 @@
+"""`weirtrain train`: from outcome sets and the corpus to a bundle, in cached stages."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from weirtrain import calibrate, card, heads, minilm, routellm, targets, tiny
+from weirtrain.bundle import DOMAINS, PREFIX, SUFFIX, BundleSpec, LaneSpec, plain_tokenizer, write
+from weirtrain.config import Config
+from weirtrain.data import Row, read_folder
+from weirtrain.decontaminate import split_clean
+from weirtrain.features import Table, counts, make_table, pool, readable, smooth_weights, tokenize
+from weirtrain.graph import Dense, Head, Ood, StaticLane, build
+from weirtrain.probes import PROBES
+from weirtrain.runtime import Graph, Outputs
+from weirtrain.text import Encoder, Window, clean, open_tokenizer
+
+Array = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where rows come from; any of the first three may be missing."""
+
+    data: Path | None
+    corpus: Path | None
+    benchmarks: Path | None
+    cache: Path
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training rows, the held-out share of them, and what was left out."""
+
+    fit: list[Row]
+    held: list[Row]
+    evaluation: list[Row]
+    repeated: Counter[str]
+
+
+def _held(row: Row, share: int) -> bool:
+    return int(hashlib.sha256(row.id.encode("utf-8")).hexdigest(), 16) % share == 0
+
+
+def gather(sources: Sources, config: Config, encoder: Encoder) -> Rows:
+    """Reads every row, drops what repeats an evaluation prompt, parts off the held-out share."""
+    rows = [r for folder in (sources.data, sources.corpus) if folder is not None for r in read_folder(folder)]
+    rows = [r for r in rows if readable(encoder, r.text)]
+    evaluation = [r for r in rows if r.split == "eval"]
+    held_out = [r.text for r in evaluation]
+    if sources.benchmarks is not None:
+        held_out += [p for s in routellm.load(sources.benchmarks / "routellm") for p in s.prompts]
+    train, repeated = split_clean((r for r in rows if r.split == "train"), held_out)
+    if not train:
+        raise ValueError("no training rows: set WEIR_DATA to a folder of outcome sets, or give --corpus")
+    share = config.calibration.held_out
+    return Rows(
+        [r for r in train if not _held(r, share)],
+        [r for r in train if _held(r, share)],
+        evaluation,
+        Counter(r.group for r in repeated),
+    )
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A tokenizer and a vector for each of its tokens."""
+
+    tokenizer: str
+    vectors: Floats
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    silent: tuple[int, ...]
+
+
+def _cached(path: Path, make: Callable[[], Floats]) -> Floats:
+    """A stage's array, kept on disk so that a stopped run goes on where it was."""
+    if path.exists():
+        kept: Floats = np.load(path)
+        return kept
+    made = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part.npy")
+    np.save(part, made)
+    part.rename(path)
+    return made
+
+
+def vocabulary(config: Config, cache: Path) -> Vocabulary:
+    """The tokenizer and its vectors, by `embedding.source`."""
+    source = config.embedding.source
+    if source == "seeded":
+        words = tiny.vocabulary()
+        rng = np.random.default_rng(config.seed)
+        vectors = rng.normal(0, 1, (len(words), config.embedding.width)).astype(np.float32)
+        return Vocabulary(tiny.tokenizer_json(words), vectors, (tiny.CLS,), (tiny.SEP,), (0, tiny.CLS, tiny.SEP, 4))
+    raw = plain_tokenizer(minilm.package_file("tokenizer.json").read_text(encoding="utf-8"))
+    weights = minilm.read_safetensors(minilm.package_file("model.safetensors"))
+    if source == "encoder":
+        vectors = _cached(cache / "token-vectors.npy", lambda: minilm.token_vectors(weights))
+    elif source == "words":
+        vectors = weights["embeddings.word_embeddings.weight"]
+    else:
+        raise ValueError(f"embedding.source {source!r} is unknown: use encoder, words or seeded")
+    return Vocabulary(raw, vectors, PREFIX, SUFFIX, (0, *PREFIX, *SUFFIX, 103))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Soft targets of rows: both qualities, and what was truly observed of them."""
+
+    efficient: Array
+    high: Array
+
+
+def quality_targets(rows: Sequence[Row], config: Config) -> Targets:
+    """Factorised outcomes, or the labels where the row has them."""
+    efficient, high = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    at = np.array([i for i, r in enumerate(rows) if r.outcomes], dtype=np.int64)
+    if len(at):
+        options = targets.Options(rank=config.targets.rank, steps=config.targets.steps, seed=config.seed)
+        view = targets.fit([rows[i] for i in at], options)
+        efficient[at] = heads.sigmoid(view.quality(targets.EFFICIENT))
+        high[at] = heads.sigmoid(view.quality(targets.HIGH))
+    for i, r in enumerate(rows):
+        if r.labels is not None:
+            efficient[i], high[i] = r.labels.q_efficient, r.labels.q_high
+    return Targets(efficient, high)
+
+
+def row_weights(rows: Sequence[Row], config: Config) -> Array:
+    """Big sets count less than their size, the corpus more."""
+    sizes = Counter(r.group for r in rows)
+    w = config.weights
+
+    def one(row: Row) -> float:
+        if row.labels is not None:
+            return w.corpus
+        level = min(1.0, (w.set_size / sizes[row.group]) ** 0.5)
+        return float(level * (w.medical if row.set.startswith("medical") else 1.0))
+
+    return np.array([one(r) for r in rows])
+
+
+def _group_numbers(rows: Sequence[Row]) -> Ints:
+    names = sorted({r.group for r in rows if r.labels is None})
+    at = {g: i for i, g in enumerate(names)}
+    return np.array([-1 if r.labels is not None else at[r.group] for r in rows], dtype=np.int64)
+
+
+def _output_tokens(row: Row) -> float:
+    """ln of the expected answer length in tokens, NaN where nothing is known."""
+    if row.labels is not None:
+        return float(np.log(row.labels.output_tokens))
+    lengths = [max(c / 4.0, 1.0) for c in row.output_chars.values() if c > 0]
+    return float(np.mean(np.log(lengths))) if lengths else float("nan")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Everything that the graph holds, on standardised features."""
+
+    table: Table
+    shift: Array
+    spread: Array
+    quality: heads.Linear
+    domain: heads.Linear
+    tokens: heads.Linear
+    tokens_p90: float
+    ood_mean: Array
+    ood_basis: Array
+
+
+def _domain_head(x: Array, rows: Sequence[Row], config: Config) -> heads.Linear:
+    at = np.array([i for i, r in enumerate(rows) if r.domain], dtype=np.int64)
+    label = np.array([DOMAINS.index(rows[i].domain) for i in at], dtype=np.int64)
+    sizes = Counter((rows[i].set, rows[i].domain) for i in at)
+    boost = config.heads.domain_corpus
+    weight = np.array(
+        [
+            boost if rows[i].labels else min(1.0, (config.weights.set_size / sizes[rows[i].set, rows[i].domain]) ** 0.5)
+            for i in at
+        ]
+    )
+    return heads.fit_domain(x[at], label, weight, config.heads.domain_c, len(DOMAINS))
+
+
+def _tokens_head(x: Array, rows: Sequence[Row], weight: Array, l2: float) -> tuple[heads.Linear, float]:
+    length = np.array([_output_tokens(r) for r in rows])
+    known = np.flatnonzero(~np.isnan(length))
+    head = heads.fit_ridge(x[known], length[known], weight[known], l2)
+    miss = length[known] - head.apply(x[known])[:, 0]
+    return head, float(np.quantile(miss, 0.9))
+
+
+def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: Config) -> Fitted:
+    """Fits table weights, heads and the out-of-distribution space on the training rows."""
+    tokens = tokenize(encoder, [r.text for r in rows])
+    matrix = counts(tokens.ids, len(words.vectors))
+    table = make_table(words.vectors, smooth_weights(matrix, config.embedding.smooth, words.silent))
+    pooled = pool(table, matrix)
+    raw = np.concatenate([pooled, tokens.shapes], axis=1)
+    shift, spread = raw.mean(axis=0), raw.std(axis=0) + 1e-6
+    x = (raw - shift) / spread
+    weight = row_weights(rows, config)
+    soft = quality_targets(rows, config)
+    known = np.flatnonzero(~np.isnan(soft.efficient))
+    group = _group_numbers(rows)
+    task = heads.QualityTask(x[known], soft.efficient[known], soft.high[known], weight[known], group[known])
+    h = config.heads
+    quality = heads.fit_quality(task, heads.QualityOptions(h.quality_l2, h.offset_l2, h.gain, h.steps))
+    tokens_head, p90 = _tokens_head(x, rows, weight, h.tokens_l2)
+    mean = pooled.mean(axis=0)
+    values, axes = np.linalg.eigh(np.cov((pooled - mean).T))
+    top = np.argsort(values)[::-1][: config.ood.components]
+    basis = axes[:, top] / np.sqrt(values[top] + 1e-9)
+    basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(len(top))])
+    return Fitted(table, shift, spread, quality, _domain_head(x, rows, config), tokens_head, p90, mean, basis)
+
+
+def _dense(part: heads.Linear) -> Dense:
+    return Dense(part.weight.astype(np.float32), part.bias.astype(np.float32))
+
+
+def lane_graph(fitted: Fitted, name: str) -> bytes:
+    """The ONNX graph of the fitted lane."""
+    efficient = heads.Linear(fitted.quality.weight[:, :1], fitted.quality.bias[:1])
+    high = heads.Linear(fitted.quality.weight[:, 1:], fitted.quality.bias[1:])
+    chain = {
+        "quality_efficient": efficient,
+        "quality_high": high,
+        "domain": fitted.domain,
+        "output_tokens": fitted.tokens,
+    }
+    lane = StaticLane(
+        table=fitted.table.rows,
+        scale=fitted.table.scale,
+        weight=fitted.table.weight,
+        shift=fitted.shift.astype(np.float32),
+        spread=fitted.spread.astype(np.float32),
+        heads=tuple(Head(output, (_dense(part),)) for output, part in chain.items()),
+        ood=Ood(fitted.ood_mean.astype(np.float32), fitted.ood_basis.astype(np.float32)),
+    )
+    return build(lane, name)
+
+
+def run_graph(graph: Graph, encoder: Encoder, texts: Sequence[str], title: str) -> list[Outputs]:
+    """The graph's own outputs, one prompt a run."""
+    done = []
+    for text in tqdm(texts, desc=title, unit="prompt", mininterval=1.0):
+        cleaned = clean(text)
+        done.append(graph.run(encoder.encode(cleaned).ids, cleaned))
+    return done
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Curves of both qualities, the threshold, and how well they hold."""
+
+    curves: dict[str, list[calibrate.Knot]]
+    threshold: float
+    figures: dict[str, float]
+
+
+def _truth(rows: Sequence[Row], model: str, estimate: Array) -> Array:
+    """What the model truly scored where that is recorded, else the estimate."""
+    return np.array([r.outcomes.get(model, e) for r, e in zip(rows, estimate, strict=True)])
+
+
+def fit_calibration(rows: Sequence[Row], soft: Targets, outputs: Sequence[Outputs], config: Config) -> Calibrated:
+    """Fits the curves on held-out rows and measures the error of one half by the other."""
+    known = [int(i) for i in np.flatnonzero(~np.isnan(soft.efficient))]
+    kept = [rows[i] for i in known]
+    weight = np.ones(len(known))
+    half = np.array([hashlib.sha256(r.id.encode("utf-8")).digest()[0] % 2 == 0 for r in kept])
+    curves: dict[str, list[calibrate.Knot]] = {}
+    figures: dict[str, float] = {}
+    pairs = (("quality_efficient", targets.EFFICIENT, soft.efficient), ("quality_high", targets.HIGH, soft.high))
+    for output, model, estimate in pairs:
+        x = np.array([outputs[i].scalars[output] for i in known])
+        truth = _truth(kept, model, estimate[known])
+        options = calibrate.Options(config.calibration.knots, config.calibration.rounds, config.seed)
+        curves[output] = calibrate.fit(x, truth, weight, options)
+        q = np.empty(len(x))
+        for fit_on in (half, ~half):
+            knots = calibrate.fit(x[fit_on], truth[fit_on], weight[fit_on], replace(options, rounds=1))
+            q[~fit_on] = [calibrate.sigmoid(calibrate.calibrated_logit(knots, v)) for v in x[~fit_on]]
+        figures[f"ece_{output}"] = calibrate.expected_error(q, truth)
+    threshold = float(np.quantile([o.scalars["ood"] for o in outputs], config.ood.quantile))
+    return Calibrated(curves, threshold, figures)
+
+
+def _held_out_figures(rows: Sequence[Row], outputs: Sequence[Outputs]) -> dict[str, float]:
+    """Domain accuracy and answer lengths on rows that no head was fitted on."""
+    figures: dict[str, float] = {}
+    right: dict[str, list[bool]] = {}
+    within: list[bool] = []
+    for r, o in zip(rows, outputs, strict=True):
+        if r.domain:
+            kind = "corpus" if r.labels else r.set
+            right.setdefault(kind, []).append(DOMAINS[int(o.domain.argmax())] == r.domain)
+        length = _output_tokens(r)
+        if not np.isnan(length):
+            within.append(abs(o.scalars["output_tokens"] - length) <= np.log(2.0))
+    for kind in ("mmlu-pro", "corpus"):
+        if kind in right:
+            figures[f"domain_accuracy_{kind}"] = float(np.mean(right[kind]))
+    if within:
+        figures["output_tokens_within_2x"] = float(np.mean(within))
+    return figures
+
+
+def train(config: Config, sources: Sources, out: Path, command: str) -> dict[str, Any]:
+    """Trains a bundle into `out` and returns its digest and held-out figures."""
+    started = time.monotonic()
+    words = vocabulary(config, sources.cache)
+    window = Window(**asdict(config.window))
+    encoder = Encoder(open_tokenizer(words.tokenizer), window, words.prefix, words.suffix)
+    rows = gather(sources, config, encoder)
+    fitted = fit_heads(rows.fit, words, encoder, config)
+    graph = lane_graph(fitted, f"{config.name}-fast")
+    everything = quality_targets([*rows.fit, *rows.held], config)
+    n = len(rows.fit)
+    soft = Targets(everything.efficient[n:], everything.high[n:])
+    outputs = run_graph(Graph(graph), encoder, [r.text for r in rows.held], "held-out rows")
+    calibrated = fit_calibration(rows.held, soft, outputs, config)
+    figures = {**calibrated.figures, **_held_out_figures(rows.held, outputs)}
+    trained_on = Counter(r.set for r in rows.fit)
+    lane = LaneSpec(
+        graph=graph,
+        window=window,
+        calibration=calibrated.curves,
+        ood_threshold=round(calibrated.threshold, 4),
+        output_tokens={"p90_offset": round(max(fitted.tokens_p90, 0.0), 4), "default": 256, "min": 1, "max": 8192},
+        tolerance={"default": 0.0002},
+        prefix=words.prefix,
+        suffix=words.suffix,
+    )
+    digest = write(
+        out,
+        BundleSpec(
+            name=config.name,
+            version=config.version,
+            description="static token embeddings with small heads",
+            references=card.REFERENCES,
+            tokenizer=words.tokenizer,
+            lanes={"fast": lane},
+            probes=PROBES,
+            provenance={
+                "trained_on": [f"{name}: {count} rows" for name, count in sorted(trained_on.items())],
+                "command": command,
+                "seed": config.seed,
+                "notes": json.dumps({k: round(v, 4) for k, v in figures.items()}, sort_keys=True),
+            },
+        ),
+    )
+    return {
+        "digest": digest,
+        "figures": figures,
+        "rows": dict(trained_on),
+        "held": len(rows.held),
+        "repeated": dict(rows.repeated),
+        "seconds": round(time.monotonic() - started, 1),
+    }
