@@ -56,6 +56,12 @@ campaign: setup ## a long fuzz run: CAMPAIGN_EXECS executions of every target (d
 bench: build ## measure scoring and Route on this machine, with ghz as a cross-check; rewrites the tables in docs
 	scripts/bench
 
+##@ Models
+
+.PHONY: model-verify
+model-verify: build ## prove the committed bundles: digests, contract, golden probes
+	for bundle in models/*/manifest.json; do bin/weir model verify "$$(dirname "$$bundle")"; done
+
 ##@ Change
 
 .PHONY: check
