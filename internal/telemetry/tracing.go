@@ -169,8 +169,18 @@ type tracedRouter struct {
 // Route implements Router.
 func (r *tracedRouter) Route(ctx context.Context, req *router.Request) (router.Record, error) {
 	ctx, span := r.tracer.Start(ctx, spanRoute)
-	defer span.End()
+	// A deferred End would put the value of a panic, which may hold the prompt,
+	// into the span; called from a deferred function it does not.
+	panicked := true
+	defer func() {
+		if panicked {
+			span.SetAttributes(attribute.String(attrError, "panic"))
+			span.SetStatus(codes.Error, "panic")
+		}
+		span.End()
+	}()
 	rec, err := r.Router.Route(ctx, req)
+	panicked = false
 	switch {
 	case err != nil:
 		kind := errorKind(err)
