@@ -32,6 +32,7 @@ const scope = "github.com/weirhq/weir"
 // concurrent use. Whoever made it calls Shutdown once.
 type Tracing struct {
 	provider *sdktrace.TracerProvider // nil when off
+	exporter sdktrace.SpanExporter    // nil when off, and in tests
 }
 
 // NewTracing reads the standard OTEL_* variables by getenv. It is off unless
@@ -64,7 +65,9 @@ func NewTracing(ctx context.Context, build Build, getenv func(string) string) (*
 	if err != nil {
 		return nil, fmt.Errorf("telemetry: trace exporter: %w", err)
 	}
-	return newTracing(sdktrace.NewBatchSpanProcessor(exporter), sampler, resourceOf(build, getenv)), nil
+	t := newTracing(sdktrace.NewBatchSpanProcessor(exporter), sampler, resourceOf(build, getenv))
+	t.exporter = exporter
+	return t, nil
 }
 
 func newTracing(p sdktrace.SpanProcessor, sampler sdktrace.Sampler, r *resource.Resource) *Tracing {
@@ -139,10 +142,17 @@ func (t *Tracing) Shutdown(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, flushBound)
 	defer cancel()
-	if err := t.provider.Shutdown(ctx); err != nil {
-		return fmt.Errorf("telemetry: flush traces: %w", err)
+	err := t.provider.Shutdown(ctx)
+	if err == nil {
+		return nil
 	}
-	return nil
+	// The provider gave up while the exporter still tries: end that too.
+	if t.exporter != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		err = errors.Join(err, t.exporter.Shutdown(stop))
+	}
+	return fmt.Errorf("telemetry: flush traces: %w", err)
 }
 
 // Router is what is traced; *router.Router is one.
