@@ -7,9 +7,10 @@ import (
 	"strings"
 	"time"
 
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
+
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 )
 
 // finished is a call that has ended.

@@ -4,9 +4,10 @@ import (
 	"context"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"github.com/weirhq/weir/router"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // adminService is AdminService. Swapping bundles is not offered: those methods

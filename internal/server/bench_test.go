@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
 	"github.com/weirhq/weir/internal/telemetry"
 	"github.com/weirhq/weir/router"
 )
@@ -47,7 +48,7 @@ func benchRoute(b *testing.B, callers int, access bool) {
 		require.NoError(b, err)
 		w.cfg.Observer = m
 		w.cfg.NoAccessLog = !access
-		w.cfg.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil))
+		w.cfg.Logger = slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // the cost of making the line counts
 	}).run()
 	c := w.client()
 	req := textRequest(strings.Repeat("Explain how the index of this table is used by the query. ", 10))

@@ -17,16 +17,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	"github.com/weirhq/weir/internal/telemetry"
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
-	"github.com/weirhq/weir/router"
 	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/internal/telemetry"
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
+	"github.com/weirhq/weir/router"
 )
 
 // canary must be found nowhere outside the call that it is in.

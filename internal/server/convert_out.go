@@ -3,11 +3,12 @@ package server
 import (
 	"time"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	"github.com/weirhq/weir/classifier"
 	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"github.com/weirhq/weir/router"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // bestCandidates is how many candidates an answer without explain holds.

@@ -7,13 +7,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/weirhq/weir/classifier"
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
+	"github.com/weirhq/weir/router"
 )
 
 // The conversions count on wire and core having the same numbers.

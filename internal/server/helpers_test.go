@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
-	"github.com/weirhq/weir/router"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/weirhq/weir/classifier"
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
+	"github.com/weirhq/weir/router"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

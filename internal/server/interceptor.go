@@ -187,7 +187,7 @@ func requestID(ctx context.Context) string {
 func newRequestID() string {
 	var b [16]byte
 	for i := 0; i < len(b); i += 8 {
-		n := rand.Uint64()
+		n := rand.Uint64() //nolint:gosec // an id to find a line by, no secret
 		for j := range 8 {
 			b[i+j] = byte(n >> (8 * j))
 		}

@@ -9,10 +9,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/router"
 )
 
 func TestNewRefusesFaultyConfigs(t *testing.T) {

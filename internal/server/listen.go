@@ -104,7 +104,7 @@ func removeStale(path string) error {
 	if info.Mode().Type() != os.ModeSocket {
 		return fmt.Errorf("%s exists and is no socket: remove it or choose another path", path)
 	}
-	conn, err := net.DialTimeout("unix", path, time.Second)
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(context.Background(), "unix", path)
 	if err == nil {
 		return errors.Join(fmt.Errorf("%s is in use by another process: stop it or choose another path", path), conn.Close())
 	}

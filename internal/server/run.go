@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip" // callers may compress requests
@@ -16,6 +15,8 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
+
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 )
 
 // The health services. The empty one stands for the whole server.

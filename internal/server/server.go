@@ -20,11 +20,12 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/weirhq/weir/router"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/stats"
+
+	"github.com/weirhq/weir/router"
 )
 
 // Router decides. *router.Router is one. Its methods are safe for concurrent use.

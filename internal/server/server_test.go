@@ -13,9 +13,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding/gzip"
@@ -25,6 +22,10 @@ import (
 	reflectv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/weirhq/weir/classifier"
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
+	"github.com/weirhq/weir/router"
 )
 
 func TestRouteAnswers(t *testing.T) {
@@ -434,8 +435,10 @@ func TestReflection(t *testing.T) {
 	assert.Contains(t, res.String(), "weir.v1.RouterService")
 	assert.NotContains(t, res.String(), "AdminService")
 	require.NoError(t, v1.CloseSend())
+	//nolint:staticcheck // deprecated, and what older clients speak
 	alpha, err := reflectv1alpha.NewServerReflectionClient(conn).ServerReflectionInfo(t.Context())
 	require.NoError(t, err)
+	//nolint:staticcheck // the same
 	require.NoError(t, alpha.Send(&reflectv1alpha.ServerReflectionRequest{MessageRequest: &reflectv1alpha.ServerReflectionRequest_ListServices{}}))
 	old, err := alpha.Recv()
 	require.NoError(t, err)

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"slices"
 
+	"google.golang.org/grpc"
+
 	"github.com/weirhq/weir/classifier"
 	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"github.com/weirhq/weir/router"
-	"google.golang.org/grpc"
 )
 
 // routerService is RouterService. Its methods return plain errors: the

@@ -7,13 +7,14 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/weirhq/weir/classifier"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/router"
 )
 
 // errorDomain is the domain of every ErrorInfo.
@@ -32,8 +33,10 @@ var (
 // unavailableError means that this server does not offer a method.
 type unavailableError struct{ what string }
 
+// Error says what to do instead.
 func (e *unavailableError) Error() string { return e.what }
 
+// Is makes every unavailableError the same row of the table.
 func (e *unavailableError) Is(target error) bool { return target == errNoHandler }
 
 // namedError tells which resource was not found.

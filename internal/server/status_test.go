@@ -8,11 +8,12 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/router"
 )
 
 // details of a status by type; the zero value where there is none.

@@ -111,9 +111,11 @@ func loadTLS(names TLS) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tls: cert file %q, key file %q: %w", names.CertFile, names.KeyFile, err)
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{cert},
+	c := &tls.Config{
+		MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{cert},
 		// A resumed session would not show its certificate to a new authority.
-		SessionTicketsDisabled: true}
+		SessionTicketsDisabled: true,
+	}
 	if names.ClientCAFile == "" {
 		return c, nil
 	}

@@ -8,13 +8,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/internal/telemetry"
-	"github.com/weirhq/weir/router"
 	coltrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/weirhq/weir/internal/telemetry"
+	"github.com/weirhq/weir/router"
 )
 
 func TestTraceparentIsHonoured(t *testing.T) {

@@ -5,10 +5,11 @@ import (
 	"strings"
 	"time"
 
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
+	"github.com/weirhq/weir/router"
 )
 
 // The bounds of a request. They keep the work of one request, and the size of

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -9,9 +8,10 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -65,7 +65,7 @@ func faultPaths(t *testing.T, err error) []string {
 		return nil
 	}
 	var invalid *invalidError
-	require.True(t, errors.As(err, &invalid), "%v", err)
+	require.ErrorAs(t, err, &invalid)
 	for _, v := range invalid.violations {
 		assert.NotEmpty(t, v.GetDescription())
 	}

@@ -20,8 +20,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/weirhq/weir/router"
 	"google.golang.org/grpc/codes"
+
+	"github.com/weirhq/weir/router"
 )
 
 // maxSeries bounds the label values, or combinations, of one metric.

@@ -14,12 +14,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"github.com/weirhq/weir/classifier"
-	"github.com/weirhq/weir/router"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/router"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

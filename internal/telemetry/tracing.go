@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirhq/weir/router"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -20,6 +19,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/stats"
+
+	"github.com/weirhq/weir/router"
 )
 
 // flushBound is how long Shutdown lets the last spans be sent.
