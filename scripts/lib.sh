@@ -42,11 +42,14 @@ lock() {
   }
 }
 
-# timed LABEL COMMAND...: runs the command and says how long it took.
+# timed LABEL COMMAND...: runs the command and says how long it took. No `||` here: it would switch `set -e` off inside
+# the command.
 timed() {
-  local label="$1" start=$SECONDS
+  local label="$1" start=$SECONDS status
   shift
   say "$label ..."
-  "$@" || return $?
+  "$@"
+  status=$?
   say "$label: $((SECONDS - start)) s"
+  return "$status"
 }
