@@ -8,6 +8,7 @@ MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 GOFLAGS_NATIVE := -tags native -trimpath -ldflags "-X main.version=$(VERSION)"
 ARGS ?=
+OUT ?= build/model
 
 ##@ Use
 
@@ -57,6 +58,12 @@ bench: build ## measure scoring and Route on this machine, with ghz as a cross-c
 	scripts/bench
 
 ##@ Models
+
+.PHONY: train
+train: ## train a bundle into OUT (default build/model) from the outcome sets in WEIR_DATA (ARGS: more flags)
+	scripts/setup-python --model
+	mkdir -p $(OUT)
+	cd scripts/train && ../../build/venv/bin/python -m weirtrain train --out $(abspath $(OUT)) $(ARGS)
 
 .PHONY: model-verify
 model-verify: build ## prove the committed bundles: digests, contract, golden probes
