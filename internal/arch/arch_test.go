@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,7 +48,24 @@ func list(t *testing.T, tags string) []goPackage {
 		out = append(out, p)
 	}
 	require.GreaterOrEqual(t, len(out), 8, "go list sees the whole module")
+	noteFolders(t, out)
 	return out
+}
+
+// noteFolders reads every folder on the way to a package: go test sees that, and
+// a new file or package makes its cached result stale. What go list reads, it
+// does not see.
+func noteFolders(t *testing.T, pkgs []goPackage) {
+	t.Helper()
+	read := map[string]bool{}
+	for _, p := range pkgs {
+		up := strings.Count(strings.TrimPrefix(p.ImportPath, module), "/")
+		for dir := p.Dir; up >= 0 && !read[dir]; dir, up = filepath.Dir(dir), up-1 {
+			_, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			read[dir] = true
+		}
+	}
 }
 
 func edgesOf(pkgs []goPackage) []edge {
