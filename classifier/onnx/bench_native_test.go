@@ -14,19 +14,27 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// benchDir is the bundle that benchmarks measure: the shipped one where it is there.
+// benchDir is the bundle that benchmarks measure: WEIR_BUNDLE, or the shipped one
+// where it is there.
 func benchDir() string {
+	if dir := os.Getenv("WEIR_BUNDLE"); dir != "" {
+		return dir
+	}
 	if _, err := os.Stat(filepath.Join(bundleDir("default"), manifestName)); err == nil {
 		return bundleDir("default")
 	}
 	return bundleDir("tiny")
 }
 
+func benchWords() []string {
+	return strings.Fields("please explain how the tax on a small loan is worked out and then write one python function " +
+		"that does it for any rate , with tests for zero and for very large sums")
+}
+
 // textOf makes English of so many tokens, as the bundle's fast lane counts them.
 func textOf(tb testing.TB, b *Bundle, tokens int) string {
 	tb.Helper()
-	words := strings.Fields("please explain how the tax on a small loan is worked out and then write one python function " +
-		"that does it for any rate , with tests for zero and for very large sums")
+	words := benchWords()
 	text := words[0]
 	for i := 1; ; i++ {
 		longer := text + " " + words[i%len(words)]
@@ -51,7 +59,7 @@ func percentiles(b *testing.B, call func()) {
 	}
 	slices.Sort(took)
 	for _, p := range []int{50, 90, 99} {
-		b.ReportMetric(float64(took[len(took)*p/100].Microseconds()), fmt.Sprintf("p%d-us", p))
+		b.ReportMetric(float64(took[len(took)*p/100].Nanoseconds())/1e3, fmt.Sprintf("p%d-us", p))
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"os"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/classifier/classifiertest"
 )
 
@@ -39,6 +41,40 @@ func open(t testing.TB, dir string, cfg Config) *Bundle {
 	return b
 }
 
-func TestBundleKeepsTheContract(t *testing.T) {
-	classifiertest.Run(t, open(t, bundleDir("tiny"), Config{}))
+// TestBundlesKeepTheContract runs the suite on every bundle that is shipped.
+func TestBundlesKeepTheContract(t *testing.T) {
+	for _, name := range shippedBundles(t) {
+		t.Run(name, func(t *testing.T) {
+			b := open(t, bundleDir(name), Config{})
+			classifiertest.Run(t, b)
+			m, err := ReadManifest(bundleDir(name))
+			require.NoError(t, err)
+			assert.Equal(t, m, b.Manifest())
+			assert.Equal(t, m.Digest, b.Digest())
+			assert.Equal(t, m.Digest, b.Info().Digest)
+			assert.IsType(t, &wordPiece{}, b.fast.encoder.tokenizer, "it fell back to the native tokenizer in silence")
+		})
+	}
+}
+
+// TestCascadeAsksTheBaseLane wants prompts of either lane from tiny, which has both.
+func TestCascadeAsksTheBaseLane(t *testing.T) {
+	b := open(t, bundleDir("tiny"), Config{})
+	band := b.Manifest().Cascade
+	lanes := map[string]int{}
+	for _, text := range append([]string{"hello", "prove it"}, benchWords()...) {
+		s, err := b.Classify(t.Context(), text)
+		require.NoError(t, err)
+		lanes[s.Lane]++
+		shape := classifier.Shape(text)
+		fast, err := asked{b.fast, shape[:]}.Classify(t.Context(), text)
+		require.NoError(t, err)
+		inside := fast.Gain() >= band.Low && fast.Gain() <= band.High
+		assert.Equal(t, inside, s.Lane == "base", "text %q, gain %v", text, fast.Gain())
+		if !inside {
+			assert.Equal(t, fast, s)
+		}
+	}
+	assert.Positive(t, lanes["fast"])
+	assert.Positive(t, lanes["base"])
 }
