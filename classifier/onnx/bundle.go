@@ -180,8 +180,10 @@ func (b *Bundle) openLanes(ctx context.Context, e engine, c content, owned *clos
 		if err != nil {
 			return fmt.Errorf("lane %s: %w", l.name, err)
 		}
-		opened := &lane{session: s, scorer: scorer,
-			encoder: encoder{tokenizer: t, window: l.lane.Window, special: l.lane.SpecialTokens}}
+		opened := &lane{
+			session: s, scorer: scorer,
+			encoder: encoder{tokenizer: t, window: l.lane.Window, special: l.lane.SpecialTokens},
+		}
 		if err := opened.prove(ctx, c.probes); err != nil {
 			return err
 		}

@@ -63,8 +63,10 @@ func fakeBundle(t *testing.T, f *fakeEngine, cfg Config, released func()) *Bundl
 	scorer, err := newScorer("fast", &m, m.Lanes.Fast)
 	require.NoError(t, err)
 	b := &Bundle{manifest: m, gate: newGate(cfg.withDefaults())}
-	b.fast = &lane{session: fakeSession{f}, scorer: scorer,
-		encoder: encoder{letters{}, m.Lanes.Fast.Window, SpecialTokens{Prefix: []int64{101}, Suffix: []int64{102}}}}
+	b.fast = &lane{
+		session: fakeSession{f}, scorer: scorer,
+		encoder: encoder{letters{}, m.Lanes.Fast.Window, SpecialTokens{Prefix: []int64{101}, Suffix: []int64{102}}},
+	}
 	b.close = b.closer(closers{fakeSession{f}.close}, released)
 	return b
 }

@@ -30,8 +30,10 @@ const (
 )
 
 func elemName(elem int64) string {
-	names := []string{"no tensor", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string",
-		"bool", "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16"}
+	names := []string{
+		"no tensor", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string",
+		"bool", "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16",
+	}
 	if elem >= 0 && elem < int64(len(names)) {
 		return names[elem]
 	}

@@ -1,4 +1,4 @@
-//go:build race
+//go:build native && cgo && race
 
 package onnx
 

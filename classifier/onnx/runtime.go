@@ -101,13 +101,6 @@ func (r *Runtime) released() {
 	r.open--
 }
 
-// opened is how many bundles are open.
-func (r *Runtime) opened() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.open
-}
-
 // Close frees the environment. It refuses, and changes nothing, while a bundle is
 // open: native code must not lose the ground that it stands on.
 func (r *Runtime) Close() error {
@@ -195,10 +188,6 @@ type tokenizer interface {
 	encode(text string) []uint32
 	close() error
 }
-
-// errNoEngine tells the remedy, for the stub and for whoever reads its log.
-var errNoEngine = errors.New("this build has no native classifier: " +
-	"build with `make build` (or `go build -tags native` after `make setup`), or serve with --classifier lexical")
 
 // closers closes what was made, last first, and joins the errors.
 type closers []func() error

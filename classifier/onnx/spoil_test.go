@@ -127,21 +127,6 @@ func inGraph(t testing.TB, model []byte, change func(num protowire.Number, value
 	})
 }
 
-// inTensor changes the fields of the initializer of that name.
-func inTensor(t testing.TB, model []byte, name string, change func(num protowire.Number, value []byte) []byte) []byte {
-	t.Helper()
-	found := false
-	out := inGraph(t, model, func(num protowire.Number, value []byte) []byte {
-		if num != 5 || !bytes.Contains(value, pbString(8, name)) {
-			return nil
-		}
-		found = true
-		return pbBytes(5, mapFields(t, value, change))
-	})
-	require.True(t, found, "the graph has no tensor %s", name)
-	return out
-}
-
 // addToGraph appends fields to the model's graph.
 func addToGraph(t testing.TB, model []byte, fields ...[]byte) []byte {
 	t.Helper()
