@@ -25,6 +25,8 @@ type Sample struct {
 	// Gain, QEfficient and QHigh are the classifier's; 1, 0 and 1 where a prompt
 	// could not be scored, so that it ranks first for the strong model.
 	Gain, QEfficient, QHigh []float64
+	// Scored is false where a prompt could not be scored.
+	Scored []bool
 	// Policy is what Decide chose.
 	Policy []Choice
 	// AlphaStep is the least step of the alpha sweep (alpha = step/20) at which
@@ -38,7 +40,7 @@ type Sample struct {
 	// WeakCost and StrongCost are recorded costs; both nil where not every case
 	// has both.
 	WeakCost, StrongCost []router.NanoUSD
-	// Weak/StrongPrice are the notional dollars for a million tokens that count
+	// WeakPrice and StrongPrice are the notional dollars for a million tokens that count
 	// where costs are not recorded.
 	WeakPrice, StrongPrice float64
 }
