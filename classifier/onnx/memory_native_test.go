@@ -20,15 +20,21 @@ import (
 // minutes to hours.
 func campaign() bool { return os.Getenv("WEIR_CAMPAIGN") != "" }
 
-// rss is the memory of this process, native and Go, in bytes.
+// rss is the memory of this process, native and Go, in bytes, once what is free has
+// gone back to the system.
 func rss(t testing.TB) int64 {
+	t.Helper()
+	trimHeap()
+	return untrimmed(t)
+}
+
+// untrimmed is rss with the native heap left as it is.
+func untrimmed(t testing.TB) int64 {
 	t.Helper()
 	if raceEnabled {
 		t.Skip("the race detector keeps memory of its own")
 	}
-	runtime.GC()
 	debug.FreeOSMemory()
-	trimHeap()
 	status, err := os.ReadFile("/proc/self/status")
 	require.NoError(t, err)
 	_, rest, ok := bytes.Cut(status, []byte("VmRSS:"))
@@ -79,6 +85,23 @@ func TestReopeningLeaksNothing(t *testing.T) {
 	after := rss(t)
 	t.Logf("%d cycles: RSS %d to %d KiB", cycles, before>>10, after>>10)
 	assert.Less(t, after-before, most)
+}
+
+// TestCloseGivesMemoryBack would find some 70 MiB still held if Close only freed.
+func TestCloseGivesMemoryBack(t *testing.T) {
+	var bundles []*Bundle
+	for range 6 {
+		b, err := shared.Open(t.Context(), bundleDir("default"), Config{})
+		require.NoError(t, err)
+		bundles = append(bundles, b)
+	}
+	for _, b := range bundles {
+		require.NoError(t, b.Close())
+	}
+	closed := untrimmed(t)
+	trimmed := rss(t)
+	t.Logf("RSS %d KiB after Close, %d KiB after another trim", closed>>10, trimmed>>10)
+	assert.Less(t, closed-trimmed, int64(8<<20))
 }
 
 // TestRefusalsLeakNothing does the same with bundles that fail late: at their probes,
