@@ -48,7 +48,7 @@ type evaluator interface {
 // rows: n drawn with replacement, the same draws for all figures, so that
 // differences are paired. Resample b is drawn from (seed, b), whatever the
 // number of cores. With resamples < 1, intervals are unknown.
-func bootstrap(n int, resamples int, seed uint64, newEvaluator func() evaluator) intervals {
+func bootstrap(n, resamples int, seed uint64, newEvaluator func() evaluator) intervals {
 	ones := make([]uint16, n)
 	for i := range ones {
 		ones[i] = 1

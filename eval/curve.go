@@ -214,7 +214,7 @@ func searchLikeNumpy(x float64, xp []float64) int {
 		}
 		return i - 1
 	}
-	low, high := 0, n
+	low, high := 3, n
 	switch {
 	case x < xp[1]:
 		return 0
@@ -222,11 +222,8 @@ func searchLikeNumpy(x float64, xp []float64) int {
 		return 1
 	case x < xp[3]:
 		return 2
-	default:
-		low = 3
-		if n > 1+8+1 && x < xp[1+8] {
-			high = 1 + 8
-		}
+	case n > 1+8+1 && x < xp[1+8]:
+		high = 1 + 8
 	}
 	for low < high {
 		if mid := low + (high-low)/2; x >= xp[mid] {

@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
@@ -71,10 +72,10 @@ func newMeasurement(r *replayed, frozen []FrozenPoint) *measurement {
 	for k, name := range rankNames() {
 		m.rankings = append(m.rankings, namedOrder{name, newOrder(r.ranks[k])})
 	}
-	m.rankings = append(m.rankings, namedOrder{BaselineOracle, newOrder(m.diff)})
+	m.rankings = append(m.rankings, namedOrder{BaselineOracle, newOrder(untied(m.diff, r.ranks[2]))})
 	domainGap := m.domainGaps()
 	if domainGap != nil {
-		m.rankings = append(m.rankings, namedOrder{BaselineDomain, newOrder(domainGap)})
+		m.rankings = append(m.rankings, namedOrder{BaselineDomain, newOrder(untied(domainGap, r.ranks[2]))})
 	}
 	m.fixChoices()
 	gain := m.rankings[0]
@@ -82,6 +83,25 @@ func newMeasurement(r *replayed, frozen []FrozenPoint) *measurement {
 		m.places = append(m.places, sort.SearchFloat64s(gain.score, f.Threshold))
 	}
 	return m
+}
+
+// untied replaces scores by their ranks, equal ones in the order of the
+// tiebreak. The oracle has three scores on a set of right and wrong, and equal
+// quantile edges would leave most of RouteLLM's eleven points out; rows that tie
+// gain the same, so the order among them changes nothing.
+func untied(scores, tiebreak []float64) []float64 {
+	items := make([]int32, len(scores))
+	for i := range items {
+		items[i] = int32(i)
+	}
+	slices.SortFunc(items, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(scores[a], scores[b]), cmp.Compare(tiebreak[a], tiebreak[b]), cmp.Compare(a, b))
+	})
+	out := make([]float64, len(scores))
+	for rank, i := range items {
+		out[i] = float64(rank)
+	}
+	return out
 }
 
 // domainGaps ranks each row by its domain's gap on the other half of the set;

@@ -223,14 +223,22 @@ type Left struct {
 
 // The names of baselines in Result.Baselines.
 const (
-	BaselineRandom       = "random"        // seeded, at the policy's share; its APGR is one seeded order's
-	BaselineLength       = "length"        // longer prompts, in characters, first
-	BaselineAlwaysStrong = "always_strong" //
-	BaselineAlwaysWeak   = "always_weak"   //
-	BaselineBestSingle   = "best_single"   // the better of the two, whole set
-	BaselineZero         = "zero_router"   // mix along the hull of the two, at the policy's cost
-	BaselineDomain       = "domain_oracle" // domains ranked by the gap that the other half of the set shows
-	BaselineOracle       = "oracle"        // each prompt's better model, the cheaper of equals
+	// One seeded order; its point is at the policy's share.
+	BaselineRandom = "random"
+	// Longer prompts first, in characters; its point is at the policy's share.
+	BaselineLength       = "length"
+	BaselineAlwaysStrong = "always_strong"
+	BaselineAlwaysWeak   = "always_weak"
+	// The better of the two models on the whole set.
+	BaselineBestSingle = "best_single"
+	// A mix along the hull of the two models, at the policy's cost (RouterBench).
+	BaselineZero = "zero_router"
+	// Its ranking: domains by the gap that the other half of the set shows, ties
+	// at random. Its point: each domain's better model, on the whole set.
+	BaselineDomain = "domain_oracle"
+	// Its ranking: by strong minus weak. Its point: each prompt's better model,
+	// the cheaper of equals.
+	BaselineOracle = "oracle"
 )
 
 // Baseline is a reference strategy.

@@ -109,11 +109,11 @@ func (c *Config) defaults() {
 // runSet replays and measures one source.
 func runSet(ctx context.Context, cfg *Config, scorer *Scorer, src Source, frozen []FrozenPoint) (*Result, *replayed, error) {
 	weak, strong := src.Weak, src.Strong
-	if cfg.Weak != "" {
+	if weak == "" || strong == "" {
 		weak, strong = cfg.Weak, cfg.Strong
 	}
 	var err error
-	if weak == "" || strong == "" {
+	if weak == "" {
 		if weak, strong, err = findPair(src.Cases, src.Name); err != nil {
 			return nil, nil, err
 		}
@@ -268,7 +268,7 @@ func (m *measurement) curveOf(name string) points {
 func (m *measurement) pointsOf(c *points, name string, got intervals) []Point {
 	out := make([]Point, 0, edges+1)
 	for i := range c.share {
-		at := percent(float64(i) / 100)
+		at := strconv.Itoa(i)
 		out = append(out, Point{c.threshold[i], c.share[i], got.get(name, "curve", at, "quality"), got.get(name, "curve", at, "cost_saved")})
 	}
 	return out
@@ -317,7 +317,7 @@ func (m *measurement) policy(out *Result, got intervals, pgr func(...string) Int
 
 func (m *measurement) tables(out *Result, got intervals) {
 	for step := range AlphaSteps {
-		at := percent(float64(step) / 100)
+		at := strconv.Itoa(step)
 		out.AlphaSweep = append(out.AlphaSweep, AlphaPoint{
 			float64(step) / (AlphaSteps - 1), got.get("alpha", at, "share"), got.get("alpha", at, "quality"), got.get("alpha", at, "cost_saved"),
 		})
@@ -325,7 +325,7 @@ func (m *measurement) tables(out *Result, got intervals) {
 	for name, to := range map[string]*Calibration{"efficient": &out.CalibrationEfficient, "high": &out.CalibrationHigh} {
 		to.ECE = got.get("ece", name)
 		for i := range calibrationBins {
-			at := percent(float64(i) / 100)
+			at := strconv.Itoa(i)
 			if n := got.get("bin", name, at, "n").Value; n > 0 {
 				to.Bins = append(to.Bins, Bin{
 					float64(i) / calibrationBins, float64(i+1) / calibrationBins, int(n),
@@ -335,7 +335,7 @@ func (m *measurement) tables(out *Result, got intervals) {
 		}
 	}
 	for k, f := range m.frozen {
-		at := percent(float64(k) / 100)
+		at := strconv.Itoa(k)
 		f.Share, f.Quality = got.get("frozen", at, "share"), got.get("frozen", at, "quality")
 		f.CostSaved, f.QualityKept = got.get("frozen", at, "cost_saved"), got.get("frozen", at, "quality_kept")
 		out.Frozen = append(out.Frozen, f)

@@ -1,0 +1,47 @@
+package eval
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+// Open opens the sets that KIND:PATH names:
+//
+//	weir:FILE        the record format, plain or .zst
+//	routellm:DIR     see RouteLLM
+//	routerbench:PATH see RouterBench
+//	mmlu-pro:DIR     see MMLUPro
+//	zeroeval:DIR     see ZeroEval
+//	journal:FILE     see Journal
+func Open(spec string) ([]Source, error) {
+	kind, path, ok := strings.Cut(spec, ":")
+	if !ok || path == "" {
+		return nil, fmt.Errorf("set %q is not KIND:PATH: write weir:FILE, routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR or journal:FILE", spec)
+	}
+	switch kind {
+	case "weir":
+		return []Source{{Name: stem(path), Cases: ReadFile(path)}}, nil
+	case "routellm":
+		return RouteLLM(path)
+	case "routerbench":
+		return RouterBench(path)
+	case "mmlu-pro":
+		return MMLUPro(path)
+	case "zeroeval":
+		return ZeroEval(path)
+	case "journal":
+		return []Source{{Name: stem(path), Cases: Journal(path)}}, nil
+	default:
+		return nil, fmt.Errorf("set %q is of unknown kind %q: use weir, routellm, routerbench, mmlu-pro, zeroeval or journal", spec, kind)
+	}
+}
+
+// stem is a file's name without folder and known endings.
+func stem(path string) string {
+	name := filepath.Base(path)
+	for _, end := range []string{".zst", ".jsonl", ".csv", ".json"} {
+		name = strings.TrimSuffix(name, end)
+	}
+	return name
+}
