@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -39,8 +40,8 @@ func shippedBundles(tb testing.TB) []string {
 	return names
 }
 
-// TestWordPieceAgrees encodes every entry of the vocabulary that is ASCII, alone and
-// glued to others, and random ASCII, both ways.
+// TestWordPieceAgrees encodes both ways every entry of the vocabulary that is ASCII,
+// alone and glued to others, every character that counts as plain, and random bytes.
 func TestWordPieceAgrees(t *testing.T) {
 	for _, name := range shippedBundles(t) {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +56,7 @@ func TestWordPieceAgrees(t *testing.T) {
 			slices.Sort(entries)
 			pick := func() string { return entries[r.IntN(len(entries))] }
 			check := func(text string) {
-				got, ok := w.encodeASCII(text)
+				got, ok := w.encodePlain(text)
 				require.True(t, ok)
 				if want := native.encode(text); !slices.Equal(want, got) {
 					t.Fatalf("text %q: Go gives %v, native %v", text, got, want)
@@ -65,13 +66,19 @@ func TestWordPieceAgrees(t *testing.T) {
 				check(strings.Join(part, " "))
 				check(strings.ToUpper(strings.Join(part, "\t")))
 			}
+			for r := rune(0x80); r < 0x3000; r++ {
+				text := "un" + string(r) + "able " + string(r)
+				if got, ok := w.encodePlain(text); ok {
+					assert.Equal(t, native.encode(text), got, "%U", r)
+				}
+			}
 			for range 3000 {
 				check(pick() + strings.TrimPrefix(pick(), "##") + " " + pick() + strings.TrimPrefix(pick(), "##") + pick())
 				random := make([]byte, r.IntN(40))
 				for i := range random {
 					random[i] = byte(1 + r.IntN(127))
 				}
-				check(string(random))
+				check(string(random) + string(firstWide+rune(r.IntN(lastWide-firstWide+1))) + string(random))
 			}
 		})
 	}
@@ -81,7 +88,7 @@ func TestWordPieceAgrees(t *testing.T) {
 func FuzzWordPiece(f *testing.F) {
 	for _, seed := range []string{
 		"hello world", "[CLS] [SEP] ##a", "UPPER\vlower\fmixed", "a\x01b\x7fc", strings.Repeat("a", 100), strings.Repeat("a", 101),
-		"don't!?", "x = y[3] * -1.5e9;", "\r\n\t", "caf\u00e9", "\u2019s", "$^`|~<>",
+		"don't!?", "x = y[3] * -1.5e9;", "\r\n\t", "caf\u00e9", "\u2019s", "it\u2019s \u201cone\u201d\u2014\u00a0two\u2026", "\u2027\u2028\u200f\u2010", "$^`|~<>",
 	} {
 		f.Add(seed)
 	}

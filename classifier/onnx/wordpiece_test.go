@@ -20,7 +20,7 @@ func small(t *testing.T, change func(object)) []byte {
 		"post_processor": object{"type": "BertProcessing", "cls": []any{"[CLS]", 2}, "sep": []any{"[SEP]", 3}},
 		"model": object{
 			"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 8,
-			"vocab": object{"[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "un": 10, "##afford": 11, "##aff": 12, "##able": 13, "!": 14, "#": 15, "u": 16, "afford": 17, "[": 18},
+			"vocab": object{"[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "un": 10, "##afford": 11, "##aff": 12, "##able": 13, "!": 14, "#": 15, "u": 16, "afford": 17, "[": 18, "\u2019": 19},
 		},
 	}
 	change(doc)
@@ -52,21 +52,23 @@ func TestWordPiece(t *testing.T) {
 	asked := 0
 	w.slow = deaf{&asked}
 	for text, want := range map[string][]uint32{
-		"":               {2, 3},
-		" \x01\x7f\t":    {2, 3},
-		"un":             {2, 10, 3},
-		"UN!un":          {2, 10, 14, 10, 3},
-		"unafford":       {2, 10, 11, 3},
-		"unaff":          {2, 10, 12, 3},
-		"un\x0baff":      {2, 10, 12, 3},    // a vertical tab joins
-		"un\raff":        {2, 10, 1, 3},     // a return parts; aff begins no word
-		"unaffordx":      {2, 1, 3},         // nine letters
-		"unaffx un":      {2, 1, 10, 3},     // no entry for x: one unknown for all
-		"##able":         {2, 15, 15, 1, 3}, // marks are words of their own
-		"[CLS]":          {2, 18, 1, 1, 3},
-		"unableun":       {2, 1, 3},
-		"unaffable":      {2, 1, 3},
-		"unable  afford": {2, 10, 13, 17, 3},
+		"":                   {2, 3},
+		" \x01\x7f\t":        {2, 3},
+		"un":                 {2, 10, 3},
+		"UN!un":              {2, 10, 14, 10, 3},
+		"unafford":           {2, 10, 11, 3},
+		"unaff":              {2, 10, 12, 3},
+		"un\x0baff":          {2, 10, 12, 3},    // a vertical tab joins
+		"un\raff":            {2, 10, 1, 3},     // a return parts; aff begins no word
+		"unaffordx":          {2, 1, 3},         // nine letters
+		"unaffx un":          {2, 1, 10, 3},     // no entry for x: one unknown for all
+		"##able":             {2, 15, 15, 1, 3}, // marks are words of their own
+		"[CLS]":              {2, 18, 1, 1, 3},
+		"unableun":           {2, 1, 3},
+		"unaffable":          {2, 1, 3},
+		"un\u2019un\u00a0un": {2, 10, 19, 10, 10, 3},
+		"\u201cun\u2014":     {2, 1, 10, 1, 3},
+		"unable  afford":     {2, 10, 13, 17, 3},
 	} {
 		assert.Equal(t, want, w.encode(text), "text %q", text)
 	}
@@ -86,6 +88,7 @@ func TestWordPieceStandsBack(t *testing.T) {
 		"an added word":       func(d object) { d["added_tokens"] = []any{object{"id": 5, "content": "weir", "special": false}} },
 		"no unknown token":    func(d object) { at(d, "model")["unk_token"] = "<unk>" },
 		"no mark":             func(d object) { at(d, "model")["continuing_subword_prefix"] = "" },
+		"words of two":        func(d object) { at(d, "model")["max_input_chars_per_word"] = 2 },
 		"words of any length": func(d object) { at(d, "model")["max_input_chars_per_word"] = 1000 },
 		"another template":    func(d object) { at(d, "post_processor")["type"] = "RobertaProcessing" },
 		"a template for pairs": func(d object) {
