@@ -95,7 +95,7 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkClassifyLarge(b *testing.B) {
 	bundle := open(b, benchDir(), Config{})
 	for _, mib := range []int{1, 4, 16} {
-		for name, unit := range map[string]string{"words": "compare these two clauses ", "marks": "!", "wide": "\U0001F642", "NUL": "\x00"} {
+		for name, unit := range map[string]string{"words": "compare these two clauses ", "marks": "!", "wide": "\U0001F642", "NUL": "ab\x00 "} {
 			text := strings.Repeat(unit, mib<<20/len(unit))
 			b.Run(fmt.Sprintf("MiB=%d/%s", mib, name), func(b *testing.B) {
 				b.SetBytes(int64(len(text)))
