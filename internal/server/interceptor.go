@@ -21,10 +21,11 @@ const (
 	maxRequestID  = 64
 	healthPrefix  = "/grpc.health.v1.Health/"
 	reflectPrefix = "/grpc.reflection."
+	ownPrefix     = "/weir.v1."
 	bearerScheme  = "bearer "
 )
 
-// unary is the one interceptor of callers' unary calls: request id, deadline,
+// unary is the one interceptor of callers' unary calls: request id,
 // authentication, recovery, the status table, metrics and the access log. One,
 // because each costs every call.
 func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -41,8 +42,6 @@ func (s *Server) call(ctx context.Context, req any, method string, tokens *token
 	id := requestID(ctx)
 	// The error would mean that the header was sent already: it was not.
 	_ = grpc.SetHeader(ctx, metadata.MD{requestIDKey: []string{id}})
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
-	defer cancel()
 	err := authenticate(ctx, method, tokens, start)
 	var resp any
 	if err == nil {

@@ -165,6 +165,7 @@ func (s *Server) newCallers() *grpc.Server {
 		grpc.UnaryInterceptor(s.unary),
 		grpc.StreamInterceptor(s.stream),
 		grpc.ForceServerCodecV2(newFrameCodec()),
+		grpc.InTapHandle(s.bound),
 		grpc.MaxRecvMsgSize(s.cfg.MaxMessageBytes),
 		grpc.MaxConcurrentStreams(s.cfg.MaxStreams),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
@@ -187,7 +188,7 @@ func (s *Server) newCallers() *grpc.Server {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(c)))
 	}
 	g := grpc.NewServer(opts...)
-	g.RegisterService(explainMalformed(weirv1.RouterService_ServiceDesc), &routerService{router: s.cfg.Router, store: s.cfg.Store})
+	g.RegisterService(admit(weirv1.RouterService_ServiceDesc, s.tokens), &routerService{router: s.cfg.Router, store: s.cfg.Store})
 	healthv1.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g
@@ -203,13 +204,14 @@ func (s *Server) newAdmin() *grpc.Server {
 		grpc.UnaryInterceptor(s.adminUnary),
 		grpc.StreamInterceptor(s.adminStream),
 		grpc.ForceServerCodecV2(newFrameCodec()),
+		grpc.InTapHandle(s.bound),
 		grpc.MaxRecvMsgSize(64<<10), // no admin request holds more than a name
 		grpc.MaxConcurrentStreams(16),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.WaitForHandlers(true),
 	)
-	g.RegisterService(explainMalformed(weirv1.AdminService_ServiceDesc), &adminService{store: s.cfg.Store, admin: s.cfg.Admin})
+	g.RegisterService(admit(weirv1.AdminService_ServiceDesc, nil), &adminService{store: s.cfg.Store, admin: s.cfg.Admin})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	return g

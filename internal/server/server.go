@@ -120,7 +120,8 @@ type Config struct {
 	MaxStreams uint32
 	// MaxConnections bounds the connections on Listen; more wait to be accepted.
 	MaxConnections int
-	// RequestTimeout bounds a unary call whose client set no shorter deadline.
+	// RequestTimeout bounds a unary call, the reading of its body included, whose
+	// client set no shorter deadline.
 	RequestTimeout time.Duration
 	// DrainDelay is how long health says NOT_SERVING before calls are refused;
 	// negative for none.

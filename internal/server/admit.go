@@ -3,11 +3,15 @@ package server
 import (
 	"context"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // the codec that frameCodec decodes with
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/tap"
+
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 )
 
 // frame is a message with what was wrong with it. gRPC answers a message that
@@ -34,17 +38,23 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return nil
 }
 
-// explainMalformed wraps a service's methods, so that a message that cannot be
-// decoded is the caller's fault, and goes through the interceptor, where it is
-// counted and logged. The server needs frameCodec.
-func explainMalformed(desc grpc.ServiceDesc) *grpc.ServiceDesc {
+// admit wraps a service's methods in what must come before the interceptor. A
+// caller without a valid token is refused before its message is read, so that
+// strangers cannot fill the memory. A message that cannot be decoded is the
+// caller's fault, and goes through the interceptor, where it is counted and
+// logged; for that the server needs frameCodec.
+func admit(desc grpc.ServiceDesc, tokens *tokenFile) *grpc.ServiceDesc {
 	methods := make([]grpc.MethodDesc, len(desc.Methods))
 	copy(methods, desc.Methods)
 	for i := range methods {
 		next := methods[i].Handler
+		method := "/" + desc.ServiceName + "/" + methods[i].MethodName
 		methods[i].Handler = func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			var fault error
+			fault := authenticate(ctx, method, tokens, time.Now())
 			decode := func(m any) error {
+				if fault != nil {
+					return nil
+				}
 				f := frame{into: m}
 				if fault = dec(&f); fault == nil && f.err != nil {
 					fault = malformedError(f.err)
@@ -61,6 +71,18 @@ func explainMalformed(desc grpc.ServiceDesc) *grpc.ServiceDesc {
 	}
 	desc.Methods = methods
 	return &desc
+}
+
+// bound gives every call that is no stream its deadline when its headers have
+// come, so that a body that trickles in is bounded too. The context ends with
+// the call: its parent is the call's own.
+func (s *Server) bound(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if !strings.HasPrefix(info.FullMethodName, ownPrefix) || info.FullMethodName == weirv1.RouterService_Complete_FullMethodName {
+		return ctx, nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	context.AfterFunc(ctx, cancel)
+	return bounded, nil
 }
 
 // malformedError does not repeat the decoder's words: only whether UTF-8 was
