@@ -143,8 +143,17 @@ func (c *points) shareAt(level float64) float64 { return interp(level, c.quality
 
 func (c *points) costAt(level float64) float64 { return interp(level, c.quality[:], c.cost[:]) }
 
-// monotone tells whether quality never goes down along the curve.
-func (c *points) monotone() bool { return slices.IsSorted(c.quality[:]) }
+// monotone tells whether quality never goes down along the curve by more than
+// the rounding of a sum.
+func (c *points) monotone() bool {
+	const hair = 1e-12
+	for i := 1; i <= edges; i++ {
+		if c.quality[i] < c.quality[i-1]-hair {
+			return false
+		}
+	}
+	return true
+}
 
 // exact is the area with a threshold at every score, as APGR, and the least
 // shares in percent at which PGR reaches the levels (NaN where it never does).

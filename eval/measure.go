@@ -281,9 +281,19 @@ func (b *base) point(c cell, out *figures, name ...string) (quality, cost float6
 	quality, cost = (b.weak+c.diff)/b.n, (b.weakCost+c.cost)/b.n
 	out.put(c.n/b.n, append(name, "share")...)
 	out.put(quality, append(name, "quality")...)
-	out.put(1-cost*b.n/b.strongCost, append(name, "cost_saved")...)
+	out.put(b.saved(cost), append(name, "cost_saved")...)
 	out.put(quality*b.n/b.strong, append(name, "quality_kept")...)
 	return quality, cost
+}
+
+// saved is the share of always strong's cost that a mean cost saves; what
+// rounding alone leaves of nothing is nothing.
+func (b *base) saved(cost float64) float64 {
+	s := 1 - cost*b.n/b.strongCost
+	if math.Abs(s) < 1e-12 {
+		return 0
+	}
+	return s
 }
 
 // curve puts the figures that every ranking has.
@@ -296,7 +306,7 @@ func (w *worker) curve(c *points, name string, apgr float64, out *figures) {
 	for i := range c.share {
 		at := strconv.Itoa(i)
 		out.put(c.quality[i], name, "curve", at, "quality")
-		out.put(1-c.cost[i]*b.n/b.strongCost, name, "curve", at, "cost_saved")
+		out.put(b.saved(c.cost[i]), name, "curve", at, "cost_saved")
 	}
 }
 
@@ -330,7 +340,7 @@ func (w *worker) gain(c *points, o *order, out *figures) {
 		random := min(max((level-b.weak/b.n)/b.gap(), 0), 1)
 		_, factor, calls := Savings(share, random, 0, 1)
 		out.put(share, "saving", percent(kept), "share")
-		out.put(1-c.costAt(level)*b.n/b.strongCost, "saving", percent(kept), "strong")
+		out.put(b.saved(c.costAt(level)), "saving", percent(kept), "strong")
 		out.put(factor, "saving", percent(kept), "random")
 		out.put(calls, "saving", percent(kept), "calls")
 	}

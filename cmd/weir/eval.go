@@ -199,11 +199,11 @@ func evalTable(to io.Writer, r *eval.Report) error {
 		fmt.Fprintf(buf, "%s: n %d, weak %s %.4f, strong %s %.4f\n", s.Name, s.N, s.WeakModel, s.Weak, s.StrongModel, s.Strong)
 		tab := tabwriter.NewWriter(buf, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(tab, "  \tAPGR\tCPT20 %%\tCPT50 %%\tCPT80 %%\tshare\tquality kept\tcost saved\n")
-		fmt.Fprintf(tab, "  weir\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", figure(s.APGR, 3), figure(s.CPT["20"], 1), figure(s.CPT["50"], 1), figure(s.CPT["80"], 1),
+		fmt.Fprintf(tab, "  weir\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", figure(s.APGR, 3), at(s.CPT, "20"), at(s.CPT, "50"), at(s.CPT, "80"),
 			figure(s.Policy.Share, 3), figure(s.QualityKept, 3), figure(s.CostSaved, 3))
 		for _, name := range []string{eval.BaselineRandom, eval.BaselineLength, eval.BaselineAlwaysWeak, eval.BaselineAlwaysStrong, eval.BaselineBestSingle, eval.BaselineZero, eval.BaselineDomain, eval.BaselineOracle} {
 			b := s.Baselines[name]
-			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, figure(b.APGR, 3), figure(b.CPT["20"], 1), figure(b.CPT["50"], 1), figure(b.CPT["80"], 1),
+			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, figure(b.APGR, 3), at(b.CPT, "20"), at(b.CPT, "50"), at(b.CPT, "80"),
 				figure(b.Share, 3), figure(b.QualityKept, 3), figure(b.CostSaved, 3))
 		}
 		if err := tab.Flush(); err != nil {
@@ -217,6 +217,14 @@ func evalTable(to io.Writer, r *eval.Report) error {
 	fmt.Fprintf(buf, "bundle %s (%s), config %s, policy %s, seed %d, %d resamples\n",
 		r.Manifest.BundleName, r.Manifest.Bundle, r.Manifest.Config, r.Manifest.Policy, r.Manifest.Seed, r.Manifest.Bootstrap)
 	return buf.Flush()
+}
+
+// at prints a CPT, "-" where the strategy has none.
+func at(cpt map[string]eval.Interval, q string) string {
+	if i, ok := cpt[q]; ok {
+		return figure(i, 1)
+	}
+	return "-"
 }
 
 // figure prints a value with its interval, "-" where there is none.
