@@ -46,7 +46,7 @@ func drawing() []room {
 			modules: []string{"C", "github.com/daulet/tokenizers", "github.com/yalue/onnxruntime_go", "golang.org/x/sys", "google.golang.org/protobuf/encoding/protowire"},
 		},
 		{name: "router", arrows: []string{"classifier"}, modules: []string{"go.yaml.in/yaml/v3"}, noNetwork: true},
-		{name: "eval", arrows: []string{"router", "classifier"}, modules: []string{"github.com/klauspost/compress", "gonum.org/v1/gonum"}, noNetwork: true},
+		{name: "eval", arrows: []string{"router", "classifier"}, modules: []string{"github.com/klauspost/compress", "golang.org/x/sync/errgroup", "gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "internal/upstream", arrows: []string{"router"}},
 		{name: "internal/ledger", arrows: []string{"router"}, modules: []string{"modernc.org/sqlite"}, noNetwork: true},
 		{name: "internal/swap", arrows: []string{"router", "eval", "classifier"}, noNetwork: true},
