@@ -1,0 +1,1 @@
+"""Records what small local models make of the prompts of eval/sets."""

@@ -1,0 +1,122 @@
+"""Runs a configuration over the set and keeps every answer, one a line; a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from recordoutcomes import checks, shots
+from recordoutcomes.configs import Config
+from recordoutcomes.models import Model, Reply
+
+Row = dict[str, Any]
+SEED = 20240117
+
+
+def read_jsonl(path: Path) -> list[Row]:
+    """The objects of a file; lines are split at line feeds only."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def write_jsonl(path: Path, rows: list[Row]) -> None:
+    """Writes one object a line, replacing the file in one step."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    temporary.replace(path)
+
+
+def folder(set_path: Path) -> Path:
+    """The folder of a set's checks and answers: beside it, of the same name."""
+    return set_path.with_suffix("")
+
+
+def prompt_digest(prompt: str) -> str:
+    """Names a prompt's text, so that an answer to another wording is never graded."""
+    return hashlib.sha256(prompt.encode()).hexdigest()[:16]
+
+
+def sample_seed(seed: int, case_id: str, model: str, index: int) -> int:
+    """A seed that depends on nothing but its arguments."""
+    digest = hashlib.sha256(f"{seed}/{case_id}/{model}/{index}".encode()).digest()
+    return int.from_bytes(digest[:4], "big")
+
+
+def vote(prompt: str, texts: list[str]) -> str:
+    """The answer given most often, the earliest among equals.
+
+    Answers are equal when they pick the same lettered option, or read the same but for case, space and
+    punctuation at the edges. The checker has no part in it.
+    """
+    keys = [checks.choice_letter(prompt, t) or checks.normalise(t) for t in texts]
+    valid = [k for k in keys if k]
+    if not valid:
+        return texts[0]
+    best = max(valid, key=lambda k: (keys.count(k), -keys.index(k)))
+    return texts[keys.index(best)]
+
+
+def answer(config: Config, models: dict[str, Model], case: Row, max_tokens: int, seed: int = SEED) -> Row:
+    """All samples of a configuration for one case, and the answer it gives."""
+    examples: list[shots.Shot] = []
+    if config.shots == "general":
+        examples = shots.general()
+    elif config.shots == "matched":
+        examples = shots.matched(case["domain"])
+    replies: list[Reply] = []
+    nano_usd = 0
+    for name, (prompt_price, output_price) in zip(config.models, config.prices, strict=True):
+        for index in range(config.samples):
+            drawn = sample_seed(seed, case["id"], name, index)
+            reply = models[name].answer(examples, case["prompt"], max_tokens, config.temperature, drawn)
+            nano_usd += reply.prompt_tokens * prompt_price + reply.output_tokens * output_price
+            replies.append(reply)
+    return {
+        "id": case["id"],
+        "prompt_sha256_16": prompt_digest(case["prompt"]),
+        "answer": vote(case["prompt"], [r.text for r in replies]),
+        "samples": [r.text for r in replies] if len(replies) > 1 else [],
+        "prompt_tokens": sum(r.prompt_tokens for r in replies),
+        "output_tokens": sum(r.output_tokens for r in replies),
+        "nano_usd": nano_usd,
+        "seed": seed,
+    }
+
+
+def pending(cases: list[Row], done: list[Row]) -> Iterator[Row]:
+    """The cases without an answer to their present wording."""
+    have = {(r["id"], r["prompt_sha256_16"]) for r in done}
+    return (c for c in cases if (c["id"], prompt_digest(c["prompt"])) not in have)
+
+
+def tidy(cases: list[Row], answers: Path) -> None:
+    """Drops answers to prompts or wordings that the set no longer has, and puts the rest in the set's order."""
+    recorded = {(r["id"], r["prompt_sha256_16"]): r for r in read_jsonl(answers)}
+    keys = [(c["id"], prompt_digest(c["prompt"])) for c in cases]
+    write_jsonl(answers, [recorded[key] for key in keys if key in recorded])
+
+
+def run(set_path: Path, config: Config, load: Callable[[str], Model], limit: int | None = None) -> int:
+    """Answers what is not answered yet and returns how many that were; load opens a model by its name."""
+    answers = folder(set_path) / "answers" / f"{config.name}.jsonl"
+    cases = read_jsonl(set_path)
+    budget = {r["id"]: r["max_tokens"] for r in read_jsonl(folder(set_path) / "checks.jsonl")}
+    todo = list(pending(cases, read_jsonl(answers)))[:limit]
+    if not todo:
+        return 0
+    models = {name: load(name) for name in config.models}
+    answers.parent.mkdir(parents=True, exist_ok=True)
+    with answers.open("a", encoding="utf-8") as out:
+        for number, case in enumerate(todo, 1):
+            row = answer(config, models, case, budget[case["id"]])
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            out.flush()
+            if number % 25 == 0 or number == len(todo):
+                print(f"{config.name}: {number}/{len(todo)}", file=sys.stderr)
+    tidy(cases, answers)
+    return len(todo)
