@@ -54,6 +54,7 @@ func TestExitCodes(t *testing.T) {
 		"check of no file":         {[]string{"check", bad + "x"}, exitFailed, "no such file"},
 		"serve with a bad config":  {[]string{"serve", "--classifier", "lexical", "--config", bad}, exitFailed, "version"},
 		"serve open to the world":  {[]string{"serve", "--classifier", "lexical", "--listen", "0.0.0.0:0", "--admin-listen", "off", "--metrics-listen", "off"}, exitFailed, "TLS"},
+		"a profiler for everybody": {[]string{"serve", "--classifier", "lexical", "--pprof", "--metrics-listen", "0.0.0.0:0"}, exitUsage, "loopback"},
 		"a log level misspelt":     {[]string{"serve", "--classifier", "lexical", "--log-level", "loud"}, exitUsage, "debug, info"},
 		"score without an input":   {[]string{"score"}, exitUsage, "--in"},
 		"inspect of no bundle":     {[]string{"model", "inspect", t.TempDir()}, exitFaults, "manifest.json"},

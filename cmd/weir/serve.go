@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
@@ -92,6 +93,9 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
+	if f.pprof && !loopback(f.server.MetricsListen) {
+		return usageError("--pprof shows the process's memory: it needs a loopback --metrics-listen, not %q", f.server.MetricsListen)
+	}
 	if f.config == "" {
 		f.config = w.getenv("WEIR_CONFIG")
 	}
@@ -138,6 +142,13 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	}
 	defer adm.reloadOnHangup(ctx, logger)()
 	return s.Run(ctx)
+}
+
+// loopback tells whether only this machine reaches the address.
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	ip := net.ParseIP(host)
+	return err == nil && (host == "localhost" || (ip != nil && ip.IsLoopback()))
 }
 
 // newRouter joins the parts of the core.
