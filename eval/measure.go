@@ -70,12 +70,12 @@ func newMeasurement(r *replayed, frozen []FrozenPoint) *measurement {
 		m.cost[i] = m.strongCost[i] - m.weakCost[i]
 	}
 	for k, name := range rankNames() {
-		m.rankings = append(m.rankings, namedOrder{name, newOrder(r.ranks[k])})
+		m.rankings = append(m.rankings, namedOrder{name, newOrder(r.ranks[k], m.diff, m.cost)})
 	}
-	m.rankings = append(m.rankings, namedOrder{BaselineOracle, newOrder(untied(m.diff, r.ranks[2]))})
+	m.rankings = append(m.rankings, namedOrder{BaselineOracle, newOrder(untied(m.diff, r.ranks[2]), m.diff, m.cost)})
 	domainGap := m.domainGaps()
 	if domainGap != nil {
-		m.rankings = append(m.rankings, namedOrder{BaselineDomain, newOrder(untied(domainGap, r.ranks[2]))})
+		m.rankings = append(m.rankings, namedOrder{BaselineDomain, newOrder(untied(domainGap, r.ranks[2]), m.diff, m.cost)})
 	}
 	m.fixChoices()
 	gain := m.rankings[0]
@@ -204,7 +204,7 @@ func (w *worker) evaluate(counts []uint16, out *figures) {
 	out.put(b.gap(), "gap")
 	var gain, length float64
 	for _, r := range w.rankings {
-		w.sums.fill(r.order, counts, w.diff, w.cost)
+		w.sums.fill(r.order, counts)
 		curve := w.sums.points(r.order, b)
 		apgr := curve.apgr(b)
 		w.curve(&curve, r.name, apgr, out)
@@ -279,10 +279,13 @@ func (c *binCell) add(n, predicted, observed float64) {
 // the rows that go to the strong model.
 func (b *base) point(c cell, out *figures, name ...string) (quality, cost float64) {
 	quality, cost = (b.weak+c.diff)/b.n, (b.weakCost+c.cost)/b.n
-	out.put(c.n/b.n, append(name, "share")...)
-	out.put(quality, append(name, "quality")...)
-	out.put(b.saved(cost), append(name, "cost_saved")...)
-	out.put(quality*b.n/b.strong, append(name, "quality_kept")...)
+	for i, v := range [...]float64{c.n / b.n, quality, b.saved(cost), quality * b.n / b.strong} {
+		if !out.naming { // names cost more than figures
+			out.put(v)
+			continue
+		}
+		out.put(v, append(slices.Clone(name), [...]string{"share", "quality", "cost_saved", "quality_kept"}[i])...)
+	}
 	return quality, cost
 }
 
@@ -435,8 +438,8 @@ func (w *worker) calibration(out *figures) {
 // onlyAPGR evaluates the ranking by gain within one domain.
 type onlyAPGR struct {
 	*order
-	diff, weak, strong, zero []float64
-	sums                     *sums
+	weak, strong []float64
+	sums         *sums
 }
 
 func (e *onlyAPGR) evaluate(counts []uint16, out *figures) {
@@ -444,7 +447,7 @@ func (e *onlyAPGR) evaluate(counts []uint16, out *figures) {
 	for i, c := range counts {
 		b.add(float64(c), float64(c)*e.weak[i], float64(c)*e.strong[i], 0, 0)
 	}
-	e.sums.fill(e.order, counts, e.diff, e.zero)
+	e.sums.fill(e.order, counts)
 	curve := e.sums.points(e.order, &b)
 	out.put(b.gap(), "gap")
 	out.put(curve.apgr(&b), "apgr")
@@ -464,12 +467,12 @@ func (m *measurement) domainAPGR(resamples int, seed uint64) []Interval {
 			continue
 		}
 		e := onlyAPGR{}
-		gain := make([]float64, len(of))
+		gain, diff := make([]float64, len(of)), make([]float64, len(of))
 		for k, i := range of {
-			gain[k] = s.Gain[i]
-			e.diff, e.weak, e.strong = append(e.diff, m.diff[i]), append(e.weak, s.WeakScore[i]), append(e.strong, s.StrongScore[i])
+			gain[k], diff[k] = s.Gain[i], m.diff[i]
+			e.weak, e.strong = append(e.weak, s.WeakScore[i]), append(e.strong, s.StrongScore[i])
 		}
-		e.order, e.zero = newOrder(gain), make([]float64, len(of))
+		e.order = newOrder(gain, diff, make([]float64, len(of)))
 		got := bootstrap(len(of), resamples, seed, func() evaluator {
 			own := e
 			own.sums = newSums(len(of))

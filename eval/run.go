@@ -261,7 +261,7 @@ func (m *measurement) curveOf(name string) points {
 		b.add(1, m.s.WeakScore[i], m.s.StrongScore[i], m.weakCost[i], m.strongCost[i])
 	}
 	sums := newSums(n)
-	sums.fill(m.rankings[k].order, ones, m.diff, m.cost)
+	sums.fill(m.rankings[k].order, ones)
 	return sums.points(m.rankings[k].order, &b)
 }
 
