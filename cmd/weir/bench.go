@@ -67,7 +67,7 @@ func runBench(ctx context.Context, w world, f *benchFlags) (err error) {
 		if err != nil {
 			return fmt.Errorf("bench: %w", err)
 		}
-		defer conn.Close()
+		defer func() { err = errors.Join(err, conn.Close()) }()
 		client := weirv1.NewRouterServiceClient(conn)
 		call = func(ctx context.Context, text string) error {
 			_, err := client.Route(ctx, &weirv1.RouteRequest{Input: &weirv1.RouteRequest_Text{Text: text}})
