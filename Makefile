@@ -50,7 +50,7 @@ fuzz: setup ## one minute of fuzzing, shared among all targets
 	scripts/campaign minute
 
 .PHONY: campaign
-campaign: setup ## a long fuzz run: CAMPAIGN_EXECS executions of every target (default 1000000)
+campaign: setup ## the long tests, then CAMPAIGN_EXECS executions of every fuzz target (default 1000000)
 	scripts/campaign
 
 .PHONY: bench
