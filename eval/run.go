@@ -181,11 +181,11 @@ func gainsOf(ctx context.Context, src Source, scorer *Scorer, workers int) ([]fl
 	}
 	var mu sync.Mutex
 	var gains []float64
-	group, ctx := errgroup.WithContext(ctx)
+	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(workers)
 	var failed error
 	for c, err := range src.Cases {
-		if err != nil || ctx.Err() != nil {
+		if err != nil || gctx.Err() != nil {
 			failed = err
 			break
 		}
@@ -198,7 +198,7 @@ func gainsOf(ctx context.Context, src Source, scorer *Scorer, workers int) ([]fl
 			break
 		}
 		group.Go(func() error {
-			scores, ok, err := scorer.Score(ctx, text)
+			scores, ok, err := scorer.Score(gctx, text)
 			if err != nil || !ok {
 				return err
 			}
