@@ -8,12 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 
 Array = npt.NDArray[np.float64]
-
-LEAST_STEP = 0.02
-
 
 @dataclass(frozen=True)
 class Knot:
@@ -46,74 +42,58 @@ def calibrated_logit(knots: Sequence[Knot], x: float) -> float:
     return a.y + (x - a.x) / (b.x - a.x) * (b.y - a.y)
 
 
-def _basis(x: Array, places: Array) -> Array:
-    """Share of each knot in the value at each x, the end pieces carried on."""
-    piece = np.clip(np.searchsorted(places, x) - 1, 0, len(places) - 2)
-    t = (x - places[piece]) / (places[piece + 1] - places[piece])
-    out = np.zeros((len(x), len(places)))
-    rows = np.arange(len(x))
-    out[rows, piece] = 1.0 - t
-    out[rows, piece + 1] = t
-    return out
-
-
-def _heights(basis: Array, places: Array, truth: Array, weight: Array, smooth: float) -> Array:
-    """Knot heights of least cross-entropy, steps above LEAST_STEP, slopes even."""
-    share = weight / weight.sum()
-    gaps = np.diff(places)
-
-    def heights(flat: Array) -> Array:
-        return np.concatenate([flat[:1], flat[0] + np.cumsum(flat[1:])])
-
-    def loss(flat: Array) -> tuple[float, Array]:
-        z = basis @ heights(flat)
-        q = 1.0 / (1.0 + np.exp(-z))
-        value = float(share @ (np.logaddexp(0.0, z) - truth * z))
-        by_knot = basis.T @ (share * (q - truth))
-        grad = np.concatenate([[by_knot.sum()], np.cumsum(by_knot[::-1])[::-1][1:]])
-        slopes = flat[1:] / gaps
-        bend = np.diff(slopes)
-        value += smooth * float(np.square(bend).sum())
-        pull = np.zeros_like(slopes)
-        pull[1:] += 2.0 * smooth * bend
-        pull[:-1] -= 2.0 * smooth * bend
-        grad[1:] += pull / gaps
-        return value, grad
-
-    start = np.concatenate([[places[0]], gaps])
-    bounds = [(None, None)] + [(LEAST_STEP, None)] * len(gaps)
-    done = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
-    return heights(done.x)
+# Calibrated probabilities at which a curve has its knots: a line between two of
+# them strays from the true curve by less than 0.002.
+LEVELS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+LEAST_SLOPE = 0.05
 
 
 @dataclass(frozen=True)
-class Options:
-    """Knots of a curve, bootstrap rounds for its interval, and how even its slope is kept."""
+class Held:
+    """Held-out logits of both qualities (efficient, high) and what was observed, [n, 2] each."""
 
-    knots: int
-    rounds: int
-    seed: int
-    smooth: float = 0.01
+    logits: Array
+    truth: Array
 
 
-def fit(x: Array, truth: Array, weight: Array, options: Options) -> list[Knot]:
-    """Fits a curve to held-out logits and outcomes 0..1; `lo` and `hi` are the 5th
-    and 95th percentile of bootstrap resamples."""
-    places = np.unique(np.quantile(x, np.linspace(0.01, 0.99, options.knots)).round(6))
-    if len(places) < 2:
-        raise ValueError("calibration needs at least two different logits")
-    basis = _basis(x, places)
-    height = _heights(basis, places, truth, weight, options.smooth)
-    rng = np.random.default_rng(options.seed)
-    resampled = np.empty((options.rounds, len(places)))
-    for r in range(options.rounds):
-        at = rng.integers(0, len(x), len(x))
-        resampled[r] = _heights(basis[at], places, truth[at], weight[at], options.smooth)
-    low, high = np.quantile(resampled, [0.05, 0.95], axis=0)
-    return [
-        Knot(float(p), round(float(y), 6), round(min(float(a), float(y)), 6), round(max(float(b), float(y)), 6))
-        for p, y, a, b in zip(places, height, low, high, strict=True)
-    ]
+def _line(held: Held, at: npt.NDArray[np.int64]) -> Array:
+    """Least squares of truth = level + slope * p with one slope for both
+    qualities, p = 1/2 + logit/4; returns (level efficient, level high, slope)."""
+    p, t = 0.5 + held.logits[at] / 4.0, held.truth[at]
+    away, miss = p - p.mean(axis=0), t - t.mean(axis=0)
+    slope = max(float((away * miss).sum() / np.square(away).sum()), LEAST_SLOPE)
+    return np.array([*(t.mean(axis=0) - slope * p.mean(axis=0)), slope])
+
+
+def _logit(p: Array) -> Array:
+    kept = np.clip(p, 0.005, 0.995)
+    out: Array = np.log(kept / (1.0 - kept))
+    return out
+
+
+def fit_pair(held: Held, rounds: int, seed: int) -> tuple[list[Knot], list[Knot]]:
+    """Fits the curves of both qualities. They share one slope, so that calibration
+    never changes which of two prompts gains more: two curves with a slope each
+    let the level of a prompt leak into its gain. `lo` and `hi` are the 5th and
+    95th percentile of bootstrap resamples."""
+    rng = np.random.default_rng(seed)
+    n = len(held.truth)
+    best = _line(held, np.arange(n))
+    drawn = np.stack([_line(held, rng.integers(0, n, n)) for _ in range(rounds)])
+    levels = np.array(LEVELS)
+    curves = []
+    for k in (0, 1):
+        x = 4.0 * ((levels - best[k]) / best[2] - 0.5)
+        spread = drawn[:, k, None] + drawn[:, 2, None] * (0.5 + x / 4.0)
+        low, high = np.quantile(_logit(spread), [0.05, 0.95], axis=0)
+        y = _logit(levels)
+        curves.append(
+            [
+                Knot(*(round(float(v), 6) for v in (p, q, min(lo, q), max(hi, q))))
+                for p, q, lo, hi in zip(x, y, low, high, strict=True)
+            ]
+        )
+    return curves[0], curves[1]
 
 
 def expected_error(q: Array, truth: Array, bins: int = 10) -> float:

@@ -49,9 +49,7 @@ class Heads:
     """Regularisation of the heads."""
 
     quality_l2: float
-    offset_l2: float
-    gain: float
-    steps: int
+    shape_l2: float
     domain_c: float
     domain_corpus: float
     tokens_l2: float
@@ -62,7 +60,6 @@ class Calibration:
     """Held-out share and curve."""
 
     held_out: int
-    knots: int
     rounds: int
 
 

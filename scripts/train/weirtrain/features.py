@@ -83,3 +83,9 @@ def pool(table: Table, matrix: sparse.csr_matrix) -> Array:
     vectors = table.rows.astype(np.float64) * table.scale[:, None].astype(np.float64)
     pooled: Array = (weighted @ vectors) / np.maximum(total, 1e-6)
     return pooled
+
+
+def unit(rows: Array) -> Array:
+    """Rows scaled to length 1, as the graph does it."""
+    lengths: Array = np.sqrt(np.maximum(np.square(rows).sum(axis=1, keepdims=True), 1e-8))
+    return rows / lengths

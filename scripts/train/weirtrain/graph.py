@@ -51,6 +51,8 @@ class StaticLane:
     `table` [V, D] holds int8 rows, `scale` [V] their scales, `weight` [V] the
     share of a token in the mean. The features are the pooled embedding and,
     where `use_shape`, the shape vector, moved by `shift` and divided by `spread`.
+    With `centre` [D] the embedding is first moved by it and scaled to length 1,
+    so that a short prompt lies no farther out than a long one.
     """
 
     table: npt.NDArray[np.int8]
@@ -62,6 +64,7 @@ class StaticLane:
     ood: Ood
     use_shape: bool = True
     use_types: bool = False
+    centre: Floats | None = None
 
 
 def quantize_rows(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
@@ -111,6 +114,16 @@ def _pool(b: _Builder, lane: StaticLane) -> str:
     return b.op("Squeeze", [mean, b.const("token_axis", np.array([1], dtype=np.int64))], "pooled")
 
 
+def _unit(b: _Builder, centre: Floats, pooled: str) -> str:
+    """(pooled - centre) scaled to length 1."""
+    away = b.op("Sub", [pooled, b.const("centre", centre.astype(np.float32))], "centred")
+    square = b.op("Mul", [away, away], "centred_square")
+    axis = b.const("unit_axis", np.array([1], dtype=np.int64))
+    total = b.op("ReduceSum", [square, axis], "square_length", keepdims=1)
+    safe = b.op("Max", [total, b.const("least_length", np.array([1e-8], dtype=np.float32))], "safe_square")
+    return b.op("Div", [away, b.op("Sqrt", [safe], "length")], "direction")
+
+
 def _heads(b: _Builder, lane: StaticLane, x: str) -> list[onnx.ValueInfoProto]:
     outputs = []
     for head in lane.heads:
@@ -144,10 +157,10 @@ def build(lane: StaticLane, name: str) -> bytes:
     tokens = ["input_ids", "attention_mask"] + (["token_type_ids"] if lane.use_types else [])
     inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "n"]) for n in tokens]
     pooled = _pool(b, lane)
-    features = pooled
+    features = pooled if lane.centre is None else _unit(b, lane.centre, pooled)
     if lane.use_shape:
         inputs.append(helper.make_tensor_value_info("shape", TensorProto.FLOAT, [1, SHAPE_SIZE]))
-        features = b.op("Concat", [pooled, "shape"], "raw_features", axis=1)
+        features = b.op("Concat", [features, "shape"], "raw_features", axis=1)
     away = b.op("Sub", [features, b.const("shift", lane.shift.astype(np.float32))], "moved")
     x = b.op("Div", [away, b.const("spread", lane.spread.astype(np.float32))], "features")
     outputs = [*_heads(b, lane, x), _ood(b, lane, pooled)]

@@ -1,4 +1,4 @@
-"""The heads of a static lane, fitted by convex or nearly convex optimisation on standardised features."""
+"""The heads of a static lane: linear maps on standardised features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 Array = npt.NDArray[np.float64]
@@ -29,7 +28,7 @@ class Linear:
 @dataclass(frozen=True)
 class QualityTask:
     """Soft targets of both qualities. `group` numbers the outcome sets; rows of
-    group -1 (the project's own corpus) have no offset of their own."""
+    group -1 (the project's own corpus) say where zero is."""
 
     features: Array
     efficient: Array
@@ -38,60 +37,43 @@ class QualityTask:
     group: Ints
 
 
-@dataclass(frozen=True)
-class QualityOptions:
-    """`l2` shrinks the weights, `offset_l2` the sets' own levels, `gain` is the
-    share of the loss that looks at the difference of both qualities."""
-
-    l2: float = 0.01
-    offset_l2: float = 0.001
-    gain: float = 2.0
-    steps: int = 80
-
-
 def sigmoid(x: Array) -> Array:
     """Logistic function of an array."""
     out: Array = 1.0 / (1.0 + np.exp(-np.clip(x, -40, 40)))
     return out
 
 
-def fit_quality(task: QualityTask, options: QualityOptions) -> Linear:
-    """Fits both quality logits at once, [d, 2]: squared errors of both
-    probabilities and of their difference, every outcome set with two offsets of
-    its own, so that a set's level (and its format) carries no score."""
-    d = task.features.shape[1]
-    sets = int(task.group.max()) + 1
-    weight = task.weight / task.weight.sum()
-    x = task.features.astype(np.float32)
-    own = (task.group >= 0).astype(np.float64)[:, None]
-    at = np.maximum(task.group, 0)
-    target = np.stack([task.efficient, task.high], axis=1)
+def _centred(task: QualityTask) -> tuple[Array, Array, Array, Array]:
+    """Features and targets (efficient, gain) less their means in each group, and
+    the means of the anchoring group."""
+    targets = np.stack([task.efficient, task.high - task.efficient], axis=1)
+    x, y = task.features.copy(), targets.copy()
+    anchor = -1 if (task.group == -1).any() else int(task.group[0])
+    level_x, level_y = np.zeros(x.shape[1]), np.zeros(2)
+    for group in np.unique(task.group):
+        at = np.flatnonzero(task.group == group)
+        mean_x, mean_y = task.features[at].mean(axis=0), targets[at].mean(axis=0)
+        x[at] -= mean_x
+        y[at] -= mean_y
+        if group == anchor:
+            level_x, level_y = mean_x, mean_y
+    return x, y, level_x, level_y
 
-    def unpack(flat: Array) -> tuple[Array, Array, Array]:
-        w = flat[: 2 * d].reshape(d, 2)
-        return w, flat[2 * d : 2 * d + 2], flat[2 * d + 2 :].reshape(max(sets, 1), 2)
 
-    def loss(flat: Array) -> tuple[float, Array]:
-        w, b, offsets = unpack(flat)
-        q = sigmoid((x @ w.astype(np.float32)).astype(np.float64) + b + own * offsets[at])
-        miss = q - target
-        gain_miss = miss[:, 1] - miss[:, 0]
-        value = float(weight @ (np.square(miss).sum(axis=1) + options.gain * np.square(gain_miss)))
-        value += options.l2 * float(np.square(w).sum()) + options.offset_l2 * float(np.square(offsets).sum())
-        slope = 2.0 * miss
-        slope[:, 0] -= 2.0 * options.gain * gain_miss
-        slope[:, 1] += 2.0 * options.gain * gain_miss
-        slope *= q * (1.0 - q) * weight[:, None]
-        grad_w = (x.T @ slope.astype(np.float32)).astype(np.float64) + 2.0 * options.l2 * w
-        by_set = np.stack([np.bincount(at, weights=(slope * own)[:, k], minlength=max(sets, 1)) for k in (0, 1)], 1)
-        grad_offsets = by_set + 2.0 * options.offset_l2 * offsets
-        return value, np.concatenate([grad_w.ravel(), slope.sum(axis=0), grad_offsets.ravel()])
-
-    start = np.zeros(2 * d + 2 + 2 * max(sets, 1))
-    start[2 * d : 2 * d + 2] = np.log(target.mean(axis=0) / (1 - target.mean(axis=0)))
-    done = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": options.steps})
-    w, b, _ = unpack(done.x)
-    return Linear(w.copy(), b.copy())
+def fit_quality(task: QualityTask, l2: Array) -> Linear:
+    """Fits both quality logits, [d, 2], by ridge regression of the efficient
+    model's quality and of the gain, `l2` a feature. Every outcome set keeps its
+    own level, so that neither a set's difficulty nor its format carries score;
+    the level of the result is the corpus's. A probability p becomes the logit
+    4 (p - 1/2): the line that meets the logistic curve in its middle."""
+    x, y, level_x, level_y = _centred(task)
+    share = task.weight / task.weight.sum()
+    gram = (x * share[:, None]).T @ x + np.diag(l2)
+    w = np.linalg.solve(gram, (x * share[:, None]).T @ y)
+    bias = level_y - level_x @ w
+    both = np.stack([w[:, 0], w[:, 0] + w[:, 1]], axis=1)
+    levels = np.array([bias[0], bias[0] + bias[1]])
+    return Linear(4.0 * both, 4.0 * (levels - 0.5))
 
 
 def fit_ridge(features: Array, target: Array, weight: Array, l2: float) -> Linear:

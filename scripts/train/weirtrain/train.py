@@ -7,7 +7,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from weirtrain.bundle import DOMAINS, PREFIX, SUFFIX, BundleSpec, LaneSpec, plai
 from weirtrain.config import Config
 from weirtrain.data import Row, read_folder
 from weirtrain.decontaminate import split_clean
-from weirtrain.features import Table, counts, make_table, pool, readable, smooth_weights, tokenize
+from weirtrain.features import Table, counts, make_table, pool, readable, smooth_weights, tokenize, unit
 from weirtrain.graph import Dense, Head, Ood, StaticLane, build
 from weirtrain.probes import PROBES
 from weirtrain.runtime import Graph, Outputs
@@ -180,7 +180,7 @@ class Fitted:
     domain: heads.Linear
     tokens: heads.Linear
     tokens_p90: float
-    ood_mean: Array
+    centre: Array
     ood_basis: Array
 
 
@@ -212,7 +212,8 @@ def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: 
     matrix = counts(tokens.ids, len(words.vectors))
     table = make_table(words.vectors, smooth_weights(matrix, config.embedding.smooth, words.silent))
     pooled = pool(table, matrix)
-    raw = np.concatenate([pooled, tokens.shapes], axis=1)
+    centre = pooled.mean(axis=0)
+    raw = np.concatenate([unit(pooled - centre), tokens.shapes], axis=1)
     shift, spread = raw.mean(axis=0), raw.std(axis=0) + 1e-6
     x = (raw - shift) / spread
     weight = row_weights(rows, config)
@@ -221,14 +222,14 @@ def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: 
     group = _group_numbers(rows)
     task = heads.QualityTask(x[known], soft.efficient[known], soft.high[known], weight[known], group[known])
     h = config.heads
-    quality = heads.fit_quality(task, heads.QualityOptions(h.quality_l2, h.offset_l2, h.gain, h.steps))
+    l2 = np.concatenate([np.full(pooled.shape[1], h.quality_l2), np.full(tokens.shapes.shape[1], h.shape_l2)])
+    quality = heads.fit_quality(task, l2)
     tokens_head, p90 = _tokens_head(x, rows, weight, h.tokens_l2)
-    mean = pooled.mean(axis=0)
-    values, axes = np.linalg.eigh(np.cov((pooled - mean).T))
+    values, axes = np.linalg.eigh(np.cov((pooled - centre).T))
     top = np.argsort(values)[::-1][: config.ood.components]
     basis = axes[:, top] / np.sqrt(values[top] + 1e-9)
     basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(len(top))])
-    return Fitted(table, shift, spread, quality, _domain_head(x, rows, config), tokens_head, p90, mean, basis)
+    return Fitted(table, shift, spread, quality, _domain_head(x, rows, config), tokens_head, p90, centre, basis)
 
 
 def _dense(part: heads.Linear) -> Dense:
@@ -252,7 +253,8 @@ def lane_graph(fitted: Fitted, name: str) -> bytes:
         shift=fitted.shift.astype(np.float32),
         spread=fitted.spread.astype(np.float32),
         heads=tuple(Head(output, (_dense(part),)) for output, part in chain.items()),
-        ood=Ood(fitted.ood_mean.astype(np.float32), fitted.ood_basis.astype(np.float32)),
+        ood=Ood(fitted.centre.astype(np.float32), fitted.ood_basis.astype(np.float32)),
+        centre=fitted.centre.astype(np.float32),
     )
     return build(lane, name)
 
@@ -284,23 +286,23 @@ def fit_calibration(rows: Sequence[Row], soft: Targets, outputs: Sequence[Output
     """Fits the curves on held-out rows and measures the error of one half by the other."""
     known = [int(i) for i in np.flatnonzero(~np.isnan(soft.efficient))]
     kept = [rows[i] for i in known]
-    weight = np.ones(len(known))
+    names = ("quality_efficient", "quality_high")
+    logits = np.array([[outputs[i].scalars[n] for n in names] for i in known])
+    truth = np.stack(
+        [_truth(kept, targets.EFFICIENT, soft.efficient[known]), _truth(kept, targets.HIGH, soft.high[known])], axis=1
+    )
+    rounds = config.calibration.rounds
+    curves = calibrate.fit_pair(calibrate.Held(logits, truth), rounds, config.seed)
     half = np.array([hashlib.sha256(r.id.encode("utf-8")).digest()[0] % 2 == 0 for r in kept])
-    curves: dict[str, list[calibrate.Knot]] = {}
-    figures: dict[str, float] = {}
-    pairs = (("quality_efficient", targets.EFFICIENT, soft.efficient), ("quality_high", targets.HIGH, soft.high))
-    for output, model, estimate in pairs:
-        x = np.array([outputs[i].scalars[output] for i in known])
-        truth = _truth(kept, model, estimate[known])
-        options = calibrate.Options(config.calibration.knots, config.calibration.rounds, config.seed)
-        curves[output] = calibrate.fit(x, truth, weight, options)
-        q = np.empty(len(x))
-        for fit_on in (half, ~half):
-            knots = calibrate.fit(x[fit_on], truth[fit_on], weight[fit_on], replace(options, rounds=1))
-            q[~fit_on] = [calibrate.sigmoid(calibrate.calibrated_logit(knots, v)) for v in x[~fit_on]]
-        figures[f"ece_{output}"] = calibrate.expected_error(q, truth)
+    q = np.empty_like(truth)
+    for part in (half, ~half):
+        other = calibrate.fit_pair(calibrate.Held(logits[part], truth[part]), 2, config.seed)
+        for k in (0, 1):
+            values = [calibrate.calibrated_logit(other[k], x) for x in logits[~part, k]]
+            q[~part, k] = heads.sigmoid(np.array(values))
+    figures = {f"ece_{n}": calibrate.expected_error(q[:, k], truth[:, k]) for k, n in enumerate(names)}
     threshold = float(np.quantile([o.scalars["ood"] for o in outputs], config.ood.quantile))
-    return Calibrated(curves, threshold, figures)
+    return Calibrated(dict(zip(names, curves, strict=True)), threshold, figures)
 
 
 def _held_out_figures(rows: Sequence[Row], outputs: Sequence[Outputs]) -> dict[str, float]:
