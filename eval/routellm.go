@@ -149,12 +149,12 @@ func truth(s string) (float64, error) {
 	case "False":
 		return 0, nil
 	default:
-		return 0, fmt.Errorf("%q is neither True nor False", clip(s))
+		return 0, fmt.Errorf("%q is neither True nor False", briefly(s))
 	}
 }
 
-// clip keeps other people's text out of errors.
-func clip(s string) string {
+// briefly keeps other people's text out of errors.
+func briefly(s string) string {
 	if len(s) > 12 {
 		return fmt.Sprintf("(%d bytes)", len(s))
 	}

@@ -81,7 +81,7 @@ func routerBenchCase(row map[string]string, number int, set string) (Case, error
 		}
 		score, err := strconv.ParseFloat(row[model], 64)
 		if err != nil || !(score >= 0 && score <= 1) {
-			return c, fmt.Errorf("row %d: column %q is %q, want a score of 0 to 1", number, model, clip(row[model]))
+			return c, fmt.Errorf("row %d: column %q is %q, want a score of 0 to 1", number, model, briefly(row[model]))
 		}
 		c.Outcomes[model] = score
 		if row[column] == "" {
@@ -89,7 +89,7 @@ func routerBenchCase(row map[string]string, number int, set string) (Case, error
 		}
 		cost, err := strconv.ParseFloat(row[column], 64)
 		if err != nil || !(cost >= 0 && cost <= maxCostUSD) {
-			return c, fmt.Errorf("row %d: column %q is %q, want dollars", number, column, clip(row[column]))
+			return c, fmt.Errorf("row %d: column %q is %q, want dollars", number, column, briefly(row[column]))
 		}
 		c.CostUSD[model] = cost
 	}
