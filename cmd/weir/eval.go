@@ -32,7 +32,7 @@ func evalCommand(w world) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(evalRunCommand(w), evalImportCommand(w))
+	cmd.AddCommand(evalRunCommand(w), evalImportCommand(w), evalReportCommand(w))
 	return cmd
 }
 
