@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from recordoutcomes import checks, shots
-from recordoutcomes.configs import Config
+from recordoutcomes import checks, shots, tools
+from recordoutcomes.configs import PRICES, Config, Member
 from recordoutcomes.models import Model, Reply
 
 Row = dict[str, Any]
@@ -47,40 +47,63 @@ def sample_seed(seed: int, case_id: str, model: str, index: int) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
+def _support(prompt: str, key: str, keys: list[str], texts: list[str]) -> int:
+    """How many samples give an answer: as their whole text, or inside a longer one where the prompt does not say it."""
+    echoed = checks.contains(checks.normalise(prompt), key)
+    return sum(
+        other == key or (not echoed and len(key) > 1 and checks.contains(checks.normalise(text), key))
+        for other, text in zip(keys, texts, strict=True)
+    )
+
+
 def vote(prompt: str, texts: list[str]) -> str:
-    """The answer given most often, the earliest among equals.
+    """The answer that most samples give, the earliest among equals.
 
     Answers are equal when they pick the same lettered option, or read the same but for case, space and
-    punctuation at the edges. The checker has no part in it.
+    punctuation at the edges; a longer answer also counts for the shorter one that it holds. The checker has no part
+    in it.
     """
     keys = [checks.choice_letter(prompt, t) or checks.normalise(t) for t in texts]
     valid = [k for k in keys if k]
     if not valid:
         return texts[0]
-    best = max(valid, key=lambda k: (keys.count(k), -keys.index(k)))
+    best = max(valid, key=lambda k: (_support(prompt, k, keys, texts), -keys.index(k)))
     return texts[keys.index(best)]
+
+
+def _examples(member: Member, domain: str) -> list[shots.Shot]:
+    match member.shots:
+        case "general":
+            return shots.general()
+        case "matched":
+            return shots.matched(domain)
+        case "tools":
+            return shots.tools(domain)
+        case _:
+            return []
 
 
 def answer(config: Config, models: dict[str, Model], case: Row, max_tokens: int, seed: int = SEED) -> Row:
     """All samples of a configuration for one case, and the answer it gives."""
-    examples: list[shots.Shot] = []
-    if config.shots == "general":
-        examples = shots.general()
-    elif config.shots == "matched":
-        examples = shots.matched(case["domain"])
     replies: list[Reply] = []
+    texts: list[str] = []
     nano_usd = 0
-    for name, (prompt_price, output_price) in zip(config.models, config.prices, strict=True):
-        for index in range(config.samples):
-            drawn = sample_seed(seed, case["id"], name, index)
-            reply = models[name].answer(examples, case["prompt"], max_tokens, config.temperature, drawn)
+    for member in config.members:
+        examples = _examples(member, case["domain"])
+        prompt_price, output_price = PRICES[member.model]
+        for index in range(member.samples):
+            drawn = sample_seed(seed, case["id"], member.model, index)
+            reply = models[member.model].answer(examples, case["prompt"], max_tokens, member.temperature, drawn)
             nano_usd += reply.prompt_tokens * prompt_price + reply.output_tokens * output_price
             replies.append(reply)
+            texts.append(tools.resolve(reply.text) if member.shots == "tools" else reply.text)
+    chosen = vote(case["prompt"], texts)
+    said = [r.text for r in replies]
     return {
         "id": case["id"],
         "prompt_sha256_16": prompt_digest(case["prompt"]),
-        "answer": vote(case["prompt"], [r.text for r in replies]),
-        "samples": [r.text for r in replies] if len(replies) > 1 else [],
+        "answer": chosen,
+        "samples": [] if said == [chosen] else said,
         "prompt_tokens": sum(r.prompt_tokens for r in replies),
         "output_tokens": sum(r.output_tokens for r in replies),
         "nano_usd": nano_usd,
@@ -109,7 +132,7 @@ def run(set_path: Path, config: Config, load: Callable[[str], Model], limit: int
     todo = list(pending(cases, read_jsonl(answers)))[:limit]
     if not todo:
         return 0
-    models = {name: load(name) for name in config.models}
+    models = {member.model: load(member.model) for member in config.members}
     answers.parent.mkdir(parents=True, exist_ok=True)
     with answers.open("a", encoding="utf-8") as out:
         for number, case in enumerate(todo, 1):

@@ -96,3 +96,50 @@ def general() -> list[Shot]:
 def matched(domain: str) -> list[Shot]:
     """One example of every other domain, then the eight of the prompt's own."""
     return [shots[2] for d, shots in BY_DOMAIN.items() if d != domain] + BY_DOMAIN[domain]
+
+
+# The same examples where the calculator answers, and some more, by the example's question.
+_CALLS: dict[str, str] = {
+    "how many days are in three weeks?": "calc(3 * 7)",
+    "what is 14 + 8": "calc(14 + 8)",
+    "What is 72 - 26?": "calc(72 - 26)",
+    "9 x 6": "calc(9 * 6)",
+    "20 percent of 150?": "calc(20 / 100 * 150)",
+    "next one: 4, 7, 10, 13": "calc(13 + 3)",
+    "I had 9 apples, ate 3 and got 6 more. How many apples now?": "calc(9 - 3 + 6)",
+    "solve 5x + 3 = 38": "calc((38 - 3) / 5)",
+    "what does print(4 * 3) output in python": "calc(4 * 3)",
+    "A 5 kg object accelerates at 2 m/s². What force in newtons?": "calc(5 * 2)",
+    "Take 1 tablet twice a day for 7 days. How many tablets in total?": "calc(1 * 2 * 7)",
+    "Dose is 5 mg per kg. Weight is 20 kg. How many mg?": "calc(5 * 20)",
+    "Rent is 600 a month. How much for 4 months?": "calc(600 * 4)",
+    "Tea costs 2 dollars. How much for 7 teas?": "calc(2 * 7)",
+    "price 50, 10% off. what do i pay?": "calc(50 - 50 * 10 / 100)",
+    "Revenue 900, costs 650. Profit?": "calc(900 - 650)",
+    "share bought at 30, sold at 36. Percent gain?": "calc((36 - 30) / 30 * 100)",
+}
+_MORE: dict[str, list[Shot]] = {
+    "math": [
+        ("half of 90?", "calc(90 / 2)"),
+        ("4 boxes hold 12 pens each and 5 pens are taken. How many are left?", "calc(4 * 12 - 5)"),
+        ("6 squared", "calc(6 ** 2)"),
+        ("mean of 3, 6 and 12", "calc((3 + 6 + 12) / 3)"),
+        ("A bus goes 150 km in 2 hours. Speed in km/h?", "calc(150 / 2)"),
+    ],
+    "finance": [
+        ("4 friends share a bill of 92. Each pays?", "calc(92 / 4)"),
+        ("500 at 4% simple interest for 3 years: interest?", "calc(500 * 4 / 100 * 3)"),
+    ],
+    "science": [("charge moved by 3 amps in 20 s, in coulombs", "calc(3 * 20)")],
+    "medical": [("A syrup has 20 mg per ml. How many ml for 80 mg?", "calc(80 / 20)")],
+    "legal": [("Two heirs share 50,000 equally. How much each?", "calc(50000 / 2)")],
+    "coding": [("In Python, what is 19 // 4?", "calc(19 // 4)")],
+}
+
+
+def tools(domain: str) -> list[Shot]:
+    """The matched examples, calling the calculator wherever there is something to calculate."""
+    examples = matched(domain) + _MORE.get(domain, [])
+    if domain != "math":
+        examples = BY_DOMAIN["math"][:1] + examples
+    return [(question, _CALLS.get(question, answer)) for question, answer in examples]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recordoutcomes import configs, grade, models, record
-from recordoutcomes.configs import Config
+from recordoutcomes import configs, grade, models, record, shots, tools
+from recordoutcomes.configs import Config, Member
 from recordoutcomes.shots import Shot
 
 
@@ -25,8 +25,9 @@ class Scripted:
         return models.Reply(self.texts[(len(self.asked) - 1) % len(self.texts)], 10, 2)
 
 
-GREEDY = Config("smollm2-135m", ("m",), "none", 1, 0.0, ((3, 5),))
-VOTE = Config("v", ("m",), "general", 3, 0.7, ((3, 5),))
+SMOL, GEMMA = "smollm2-135m", "gemma3-270m"
+GREEDY = Config(SMOL, (Member(SMOL, "none"),))
+VOTE = Config("v", (Member(SMOL, "general", 3, 0.7),))
 
 
 @pytest.fixture
@@ -70,14 +71,14 @@ def test_a_reworded_prompt_is_asked_again(set_path: Path) -> None:
 
 def test_votes_and_prices() -> None:
     model = Scripted(["Lima", "Quito", "quito."])
-    row = record.answer(VOTE, {"m": model}, {"id": "x", "prompt": "capital?", "domain": "general"}, 8)
+    row = record.answer(VOTE, {SMOL: model}, {"id": "x", "prompt": "capital?", "domain": "general"}, 8)
     assert row["answer"] == "Quito"
     assert row["samples"] == ["Lima", "Quito", "quito."]
-    assert row["nano_usd"] == 3 * (10 * 3 + 2 * 5)
+    assert row["nano_usd"] == 3 * (10 * 10 + 2 * 40)
     assert (row["prompt_tokens"], row["output_tokens"]) == (30, 6)
     assert len({asked[3] for asked in model.asked}) == 3
     again = Scripted(["Lima"])
-    record.answer(VOTE, {"m": again}, {"id": "x", "prompt": "capital?", "domain": "general"}, 8)
+    record.answer(VOTE, {SMOL: again}, {"id": "x", "prompt": "capital?", "domain": "general"}, 8)
     assert [a[3] for a in again.asked] == [a[3] for a in model.asked]
 
 
@@ -87,6 +88,22 @@ def test_vote_reads_letters_and_breaks_ties_by_order() -> None:
     assert record.vote("capital?", ["Lima", "Quito"]) == "Lima"
     assert record.vote("capital?", ["", "Quito"]) == "Quito"
     assert record.vote("capital?", ["", ""]) == ""
+
+
+def test_a_long_answer_counts_for_the_short_one_it_holds() -> None:
+    long = "The capital of Peru is Lima, a large city."
+    assert record.vote("capital of peru?", [long, "Quito", "Lima"]) == "Lima"
+    assert record.vote("capital of peru?", [long, "Peru", "Quito"]) == long
+    assert record.vote("capital of peru?", [long, "Quito", "Quito", "Lima"]) == "Quito"
+
+
+def test_a_panel_asks_every_member_at_its_own_price() -> None:
+    config = Config("p", (Member(SMOL, "none"), Member(GEMMA, "tools", 2, 0.5)))
+    chat, base = Scripted(["The sum is 8."]), Scripted(["calc(3 + 4)"])
+    row = record.answer(config, {SMOL: chat, GEMMA: base}, {"id": "x", "prompt": "3 + 4", "domain": "math"}, 8)
+    assert row["answer"] == "7"
+    assert row["samples"] == ["The sum is 8.", "calc(3 + 4)", "calc(3 + 4)"]
+    assert row["nano_usd"] == (100 + 80) + 2 * (200 + 160)
 
 
 def test_grading_writes_outcomes_and_leaves_out_what_is_not_complete(set_path: Path) -> None:
@@ -100,7 +117,7 @@ def test_grading_writes_outcomes_and_leaves_out_what_is_not_complete(set_path: P
     rows = [json.loads(line) for line in set_path.read_text().split("\n") if line]
     assert [r["outcomes"] for r in rows] == [{"smollm2-135m": s} for s in (1, 0, 0, 0)]
     assert rows[0]["output_chars"] == {"smollm2-135m": 1}
-    assert rows[0]["cost_usd"] == {"smollm2-135m": 40e-9}
+    assert rows[0]["cost_usd"] == {"smollm2-135m": 180e-9}
     assert "25.0" in grade.table(graded)
 
 
@@ -116,15 +133,67 @@ def test_interval_holds_the_mean_and_narrows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shots", "samples", "temperature", "prices"),
-    [("some", 1, 0.0, ((1, 1),)), ("none", 1, 0.7, ((1, 1),)), ("none", 3, 0.0, ((1, 1),)), ("none", 1, 0.0, ())],
+    ("model", "examples", "samples", "temperature"),
+    [
+        (SMOL, "some", 1, 0.0),
+        (SMOL, "none", 1, 0.7),
+        (SMOL, "none", 3, 0.0),
+        (SMOL, "none", 0, 0.7),
+        ("m", "none", 1, 0.0),
+    ],
 )
-def test_config_refuses(shots: str, samples: int, temperature: float, prices: tuple[tuple[int, int], ...]) -> None:
-    with pytest.raises(ValueError):
-        Config("x", ("m",), shots, samples, temperature, prices)
+def test_member_refuses(model: str, examples: str, samples: int, temperature: float) -> None:
+    with pytest.raises(ValueError, match=r"shots|samples|model"):
+        Member(model, examples, samples, temperature)
 
 
 def test_templates() -> None:
-    shots = [("2+2", "4")]
-    assert [m["role"] for m in models.chat_messages(shots, "3+3")] == ["user", "assistant", "user"]
-    assert models.completion_text(shots, "3+3") == "Question: 2+2\nAnswer: 4\n\nQuestion: 3+3\nAnswer:"
+    given = [("2+2", "4")]
+    assert [m["role"] for m in models.chat_messages(given, "3+3")] == ["user", "assistant", "user"]
+    assert models.completion_text(given, "3+3") == "Question: 2+2\nAnswer: 4\n\nQuestion: 3+3\nAnswer:"
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("calc(12 + 9)", "21"),
+        ("calc((38 - 3) / 5)", "7"),
+        ("calc(2 ** 9)\n", "512"),
+        ("calc(1 / 3)", "0.3333333333"),
+        ("calc(-3 // 2)", "-2"),
+        ("21", "21"),
+        ("calc(1 / 0)", "calc(1 / 0)"),
+        ("calc(9 ** 9 ** 9)", "calc(9 ** 9 ** 9)"),
+        ("calc(2 ** 0.5 ** -99)", "calc(2 ** 0.5 ** -99)"),
+        ("calc((-8) ** 0.5)", "calc((-8) ** 0.5)"),
+        ("calc(__import__('os').getcwd())", "calc(__import__('os').getcwd())"),
+        ("calc(True + 1)", "calc(True + 1)"),
+        ("calc(3 +)", "calc(3 +)"),
+        ("the calc(3 + 4)", "the calc(3 + 4)"),
+    ],
+)
+def test_calculator(text: str, want: str) -> None:
+    assert tools.resolve(text) == want
+
+
+def test_calls_in_examples_compute_what_the_plain_examples_say() -> None:
+    plain = {q: a for given in shots.BY_DOMAIN.values() for q, a in given}
+    seen = 0
+    for domain in shots.BY_DOMAIN:
+        for question, answer in shots.tools(domain):
+            if question in plain:
+                assert tools.resolve(answer) == plain[question]
+                seen += answer.startswith("calc(")
+    assert seen > 15
+
+
+def test_a_call_is_answered_before_the_vote() -> None:
+    config = Config("t", (Member(SMOL, "tools", 3, 0.5),))
+    row = record.answer(
+        config,
+        {SMOL: Scripted(["9", "calc(3 + 4)", "calc(4 + 3)"])},
+        {"id": "x", "prompt": "3 + 4", "domain": "math"},
+        8,
+    )
+    assert row["answer"] == "7"
+    assert row["samples"] == ["9", "calc(3 + 4)", "calc(4 + 3)"]
