@@ -131,9 +131,14 @@ func TestRouteLLMFiguresAreThoseOfAnIndependentComputation(t *testing.T) {
 	mmlu, gsm := &report.Sets[0], &report.Sets[1]
 	assert.Equal(t, []int{6994, 660, 38}, []int{mmlu.N, gsm.N, report.Sets[2].N})
 	for _, x := range []struct{ want, got, within float64 }{
-		{.6869, mmlu.Weak, .00005}, {.7991, mmlu.Strong, .00005}, {.6561, gsm.Weak, .00005}, {.8621, gsm.Strong, .00005},
-		{.582, mmlu.Baselines[BaselineLength].APGR.Value, .0005}, {1.350, mmlu.Baselines[BaselineOracle].APGR.Value, .0005},
-		{.590, gsm.Baselines[BaselineLength].APGR.Value, .0007}, {1.138, gsm.Baselines[BaselineOracle].APGR.Value, .00051},
+		{.6869, mmlu.Weak, .00005},
+		{.7991, mmlu.Strong, .00005},
+		{.6561, gsm.Weak, .00005},
+		{.8621, gsm.Strong, .00005},
+		{.582, mmlu.Baselines[BaselineLength].APGR.Value, .0005},
+		{1.350, mmlu.Baselines[BaselineOracle].APGR.Value, .0005},
+		{.590, gsm.Baselines[BaselineLength].APGR.Value, .0007},
+		{1.138, gsm.Baselines[BaselineOracle].APGR.Value, .00051},
 	} {
 		assert.InDelta(t, x.want, x.got, x.within)
 	}

@@ -261,7 +261,9 @@ func TestMMLUProImport(t *testing.T) {
 
 func TestZeroEvalImport(t *testing.T) {
 	dir := t.TempDir()
-	out := func(answer string) string { return `"output":["words {\"reasoning\": \"r\",\n \"answer\": ` + answer + `} {"]` }
+	out := func(answer string) string {
+		return `"output":["words {\"reasoning\": \"r\",\n \"answer\": ` + answer + `} {"]`
+	}
 	crux := func(id int, answer, output string) string {
 		return fmt.Sprintf(`{"id":"c%d","question":"f()==??","answer":%q,%s,"session_id":"x","configs":{"t":0.0}}`, id, answer, output)
 	}

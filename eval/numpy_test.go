@@ -65,7 +65,7 @@ func TestPointsAreOfTheResampleAlone(t *testing.T) {
 
 func TestHull(t *testing.T) {
 	for name, tc := range map[string]struct{ x, y, want []float64 }{
-		"a point below the line is not on it": {[]float64{0, 1, 2}, []float64{0, .1, 1}, []float64{0, 0, 2, 1}},
+		"a point below the line is not on it":   {[]float64{0, 1, 2}, []float64{0, .1, 1}, []float64{0, 0, 2, 1}},
 		"quality that money loses is not on it": {[]float64{0, 1, 2}, []float64{0, 1, .5}, []float64{0, 0, 1, 1}},
 		"a dearer model that is worse":          {[]float64{0, 1}, []float64{1, 0}, []float64{0, 1}},
 		"the better of equals in cost":          {[]float64{0, 0, 1}, []float64{0, .5, 1}, []float64{0, .5, 1, 1}},

@@ -19,8 +19,9 @@ const sharedPrefix = 60
 
 // RouterBench opens tables in the layout of withmartian/routerbench's 0-shot
 // data: sample_id, prompt, eval_name, and for every model a column of its score
-// (0 to 1) and one of its cost in dollars, MODEL|total_cost. path is a CSV file
-// or a folder of them; each file is a set, routerbench-NAME.
+// (0 to 1) and one of its cost in dollars, MODEL|total_cost. path is a CSV file,
+// a folder of them, or a clone of shuhao02/RouterDC, which has some in
+// datasets/routerbench_zs; each file is a set, routerbench-NAME.
 //
 // Prompts that are written as a Python list of strings are joined by line
 // feeds. An empty score is an absent outcome. A few-shot prefix is kept, since
@@ -33,6 +34,9 @@ func RouterBench(path string) ([]Source, error) {
 		return nil, fmt.Errorf("open RouterBench data: %w", err)
 	}
 	if info.IsDir() {
+		if sub := filepath.Join(path, "datasets", "routerbench_zs"); isDir(sub) {
+			path = sub
+		}
 		if files, err = filepath.Glob(filepath.Join(path, "*.csv")); err != nil || len(files) == 0 {
 			return nil, errors.Join(fmt.Errorf("open RouterBench data: %s holds no .csv file", path), err)
 		}
