@@ -19,7 +19,7 @@ func evalSet(t *testing.T, models ...string) string {
 	for i := range 60 {
 		outcomes := make([]string, len(models))
 		for k, m := range models {
-			outcomes[k] = fmt.Sprintf("%q:%d", m, min(1, (i*7+k*i*3)%(4+k*5)))
+			outcomes[k] = fmt.Sprintf("%q:%d", m, min(1, (i+1)%(k+2)*k+(i/4)%4/3)) // right in .20, .73 and .80 of the cases
 		}
 		fmt.Fprintf(&b, `{"id":"c%d","prompt":"Prove that %s holds.","domain":"math","outcomes":{%s}}`+"\n", i, strings.Repeat("x ", i), strings.Join(outcomes, ","))
 	}
@@ -71,10 +71,7 @@ func TestEvalRun(t *testing.T) {
 	assert.Equal(t, uint64(4), m.Seed)
 	assert.Equal(t, 50, m.Bootstrap)
 
-	again, _, _ := func() (string, string, int) {
-		_, o, e := weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--json", "--bootstrap", "50", "--seed", "4")
-		return o, e, 0
-	}()
+	_, again, _ := weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--json", "--bootstrap", "50", "--seed", "4")
 	assert.Equal(t, out, again, "the same inputs give the same report")
 
 	code, out, _ = weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--bootstrap", "0", "--cache", t.TempDir())
