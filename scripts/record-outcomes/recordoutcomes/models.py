@@ -105,6 +105,7 @@ class LlamaModel:
         params.swa_full = True  # else the examples are read anew for every prompt
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
+        params.cache_ram_mib = 0  # prompts differ past the examples: keeping their states would only grow
         params.verbosity = -1
         self._chat = chat
         self._server: Any = xllamacpp.Server(params)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from recordoutcomes import checks, shots, tools
-from recordoutcomes.configs import PRICES, Config, Member
+from recordoutcomes.configs import CONFIGS, PRICES, Config, Member
 from recordoutcomes.models import Model, Reply
 
 Row = dict[str, Any]
@@ -111,6 +111,38 @@ def answer(config: Config, models: dict[str, Model], case: Row, max_tokens: int,
     }
 
 
+def compose(config: Config, case: Row, parts: list[Row]) -> Row:
+    """What answer would return, from rows that its members recorded alone with the same seed.
+
+    A greedy answer and a seeded sample come out the same again, so nothing is gained by asking for them twice.
+    """
+    said = [part["samples"] or [part["answer"]] for part in parts]
+    texts = [
+        tools.resolve(text) if member.shots == "tools" else text
+        for member, given in zip(config.members, said, strict=True)
+        for text in given
+    ]
+    sums = {field: sum(part[field] for part in parts) for field in ("prompt_tokens", "output_tokens", "nano_usd")}
+    return {
+        "id": case["id"],
+        "prompt_sha256_16": prompt_digest(case["prompt"]),
+        "answer": vote(case["prompt"], texts),
+        "samples": [text for given in said for text in given],
+        **sums,
+        "seed": parts[0]["seed"],
+    }
+
+
+def recorded_parts(set_path: Path, config: Config) -> dict[tuple[str, str], list[Row]]:
+    """For a configuration of several members, the rows that each recorded alone, by prompt; only where all did."""
+    alone = {c.members[0]: c.name for c in CONFIGS.values() if len(c.members) == 1}
+    if len(config.members) < 2 or any(member not in alone for member in config.members):
+        return {}
+    files = [read_jsonl(folder(set_path) / "answers" / f"{alone[member]}.jsonl") for member in config.members]
+    by_prompt = [{(r["id"], r["prompt_sha256_16"]): r for r in rows if r["seed"] == SEED} for rows in files]
+    return {key: [rows[key] for rows in by_prompt] for key in by_prompt[0] if all(key in rows for rows in by_prompt)}
+
+
 def pending(cases: list[Row], done: list[Row]) -> Iterator[Row]:
     """The cases without an answer to their present wording."""
     have = {(r["id"], r["prompt_sha256_16"]) for r in done}
@@ -132,11 +164,16 @@ def run(set_path: Path, config: Config, load: Callable[[str], Model], limit: int
     todo = list(pending(cases, read_jsonl(answers)))[:limit]
     if not todo:
         return 0
-    models = {member.model: load(member.model) for member in config.members}
+    parts = recorded_parts(set_path, config)
+    digests = [(case["id"], prompt_digest(case["prompt"])) for case in todo]
+    models: dict[str, Model] = {}
+    if not all(key in parts for key in digests):
+        models = {member.model: load(member.model) for member in config.members}
     answers.parent.mkdir(parents=True, exist_ok=True)
     with answers.open("a", encoding="utf-8") as out:
-        for number, case in enumerate(todo, 1):
-            row = answer(config, models, case, budget[case["id"]])
+        for number, (case, key) in enumerate(zip(todo, digests, strict=True), 1):
+            known = parts.get(key)
+            row = compose(config, case, known) if known else answer(config, models, case, budget[case["id"]])
             out.write(json.dumps(row, ensure_ascii=False) + "\n")
             out.flush()
             if number % 25 == 0 or number == len(todo):

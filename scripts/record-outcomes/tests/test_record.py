@@ -197,3 +197,22 @@ def test_a_call_is_answered_before_the_vote() -> None:
     )
     assert row["answer"] == "7"
     assert row["samples"] == ["9", "calc(3 + 4)", "calc(4 + 3)"]
+
+
+def test_a_panel_is_put_together_from_what_its_members_recorded(set_path: Path) -> None:
+    panel = configs.CONFIGS["panel"]
+    seen: list[str] = []
+
+    def load(name: str) -> Scripted:
+        seen.append(name)
+        return Scripted(["The sum is 2."] if name == SMOL else ["calc(1 + 1)", "3", "calc(4 - 2)", "5", "6"])
+
+    case = record.read_jsonl(set_path)[0]
+    both: dict[str, models.Model] = {SMOL: load(SMOL), GEMMA: load(GEMMA)}
+    asked = record.answer(panel, both, case, 8)
+    for name in ("smollm2-135m", "gemma3-270m-tools-vote5"):
+        record.run(set_path, configs.CONFIGS[name], load)
+    seen.clear()
+    assert record.run(set_path, panel, load) == 4
+    assert seen == []
+    assert record.read_jsonl(set_path.with_suffix("") / "answers" / "panel.jsonl")[0] == asked
