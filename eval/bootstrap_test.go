@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// world draws rows whose truth is known: gain is uniform, the strong model is
+// drawWorld draws rows whose truth is known: gain is uniform, the strong model is
 // right with .5 + gain/2, the weak one with .5 - gain/2, and the policy sends
 // gains above .4 to the strong model.
 func drawWorld(n int, rng *rand.Rand) *replayed {
@@ -59,16 +59,16 @@ func worldTruth() (costSaved, kept, apgr float64) {
 // 95 % intervals hold the truth. 50 runs here, where chance alone spreads the
 // rate over 88 to 100 %; 500 runs, held to 92 to 98 %, with WEIR_CAMPAIGN=1.
 func TestIntervalsCoverTheTruth(t *testing.T) {
-	runs, least, most := 50, .86, 1.0
+	runs, resamples, least, most := 50, 400, .86, 1.0
 	if os.Getenv("WEIR_CAMPAIGN") != "" {
-		runs, least, most = 500, .92, .98
+		runs, resamples, least, most = 500, 1000, .92, .98
 	}
 	saved, kept, apgr := worldTruth()
 	truth := map[string]float64{"policy/cost_saved": saved, "policy/quality_kept": kept, "gain/apgr": apgr, "over/" + BaselineRandom: apgr - .5}
 	held := map[string]int{}
 	for run := range runs {
 		r := drawWorld(1000, rand.New(rand.NewPCG(uint64(run), 77)))
-		got := bootstrap(1000, 1000, uint64(run), newMeasurement(r, nil).newWorker)
+		got := bootstrap(1000, resamples, uint64(run), newMeasurement(r, nil).newWorker)
 		for name, want := range truth {
 			iv := got.get(name)
 			require.False(t, math.IsNaN(iv.Lo) || math.IsNaN(iv.Hi), name)
