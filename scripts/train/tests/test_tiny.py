@@ -47,7 +47,9 @@ def test_the_cascade_asks_the_base_lane_only_inside_the_band() -> None:
         assert (bundle.classify(text).lane == "base") == (0.13 <= gain <= 0.22)
 
 
-def test_a_changed_file_is_refused(made: Path) -> None:
+def test_a_changed_file_is_refused(tmp_path: Path) -> None:
+    made = tmp_path / "tiny"
+    tiny.make(made)
     graph = bytearray((made / "fast.onnx").read_bytes())
     graph[len(graph) // 2] ^= 1
     (made / "fast.onnx").write_bytes(bytes(graph))

@@ -41,6 +41,7 @@ class Weights:
 
     set_size: int
     corpus: float
+    copies: int
     medical: float
 
 

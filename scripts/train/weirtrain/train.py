@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from weirtrain import calibrate, card, heads, minilm, routellm, targets, tiny
+from weirtrain import augment, calibrate, card, heads, minilm, routellm, targets, tiny
 from weirtrain.bundle import DOMAINS, PREFIX, SUFFIX, BundleSpec, LaneSpec, plain_tokenizer, write
 from weirtrain.config import Config
 from weirtrain.data import Row, read_folder
@@ -148,7 +148,7 @@ def row_weights(rows: Sequence[Row], config: Config) -> Array:
 
     def one(row: Row) -> float:
         if row.labels is not None:
-            return w.corpus
+            return w.corpus / (1 + w.copies)
         level = min(1.0, (w.set_size / sizes[row.group]) ** 0.5)
         return float(level * (w.medical if row.set.startswith("medical") else 1.0))
 
@@ -206,8 +206,18 @@ def _tokens_head(x: Array, rows: Sequence[Row], weight: Array, l2: float) -> tup
     return head, float(np.quantile(miss, 0.9))
 
 
+def _augmented(rows: Sequence[Row], soft: Targets, encoder: Encoder, config: Config) -> tuple[list[Row], Targets]:
+    """The rows and their edited copies, which keep the targets of what they were made from."""
+    copies = [r for r in augment.variants(rows, config.weights.copies) if readable(encoder, r.text)]
+    at = {(r.set, r.id): i for i, r in enumerate(rows)}
+    source = np.array([*range(len(rows)), *(at[r.set, r.id] for r in copies)], dtype=np.int64)
+    return [*rows, *copies], Targets(soft.efficient[source], soft.high[source])
+
+
 def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: Config) -> Fitted:
     """Fits table weights, heads and the out-of-distribution space on the training rows."""
+    soft = quality_targets(rows, config)
+    rows, soft = _augmented(rows, soft, encoder, config)
     tokens = tokenize(encoder, [r.text for r in rows])
     matrix = counts(tokens.ids, len(words.vectors))
     table = make_table(words.vectors, smooth_weights(matrix, config.embedding.smooth, words.silent))
@@ -217,7 +227,6 @@ def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: 
     shift, spread = raw.mean(axis=0), raw.std(axis=0) + 1e-6
     x = (raw - shift) / spread
     weight = row_weights(rows, config)
-    soft = quality_targets(rows, config)
     known = np.flatnonzero(~np.isnan(soft.efficient))
     group = _group_numbers(rows)
     task = heads.QualityTask(x[known], soft.efficient[known], soft.high[known], weight[known], group[known])

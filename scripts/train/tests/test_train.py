@@ -1,0 +1,143 @@
+"""A tiny model trained end to end on the project's own corpus and a made-up outcome set."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from weirtrain import config, score, targets, tiny
+from weirtrain.data import parse, read_folder
+from weirtrain.features import counts, make_table, pool, tokenize
+from weirtrain.graph import Dense, Head, Ood, StaticLane, build
+from weirtrain.runtime import Graph
+from weirtrain.text import Encoder, Window, open_tokenizer
+from weirtrain.train import Sources, train
+
+HERE = Path(__file__).resolve().parents[1]
+CORPUS = HERE.parents[1] / "training-data" / "corpus"
+MODELS = {targets.EFFICIENT: 0.0, targets.HIGH: 2.0, "small": -1.5, "other": 1.0}
+
+
+def outcome_rows(n: int) -> list[dict[str, Any]]:
+    """Sums of which the long ones are hard for weak models."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for i in range(n):
+        terms = int(rng.integers(2, 12))
+        text = "compute the sum of " + " and ".join(str(int(v)) for v in rng.integers(1, 99, terms))
+        chance = {m: 1 / (1 + np.exp(-(a + 3.0 - 0.6 * terms))) for m, a in MODELS.items()}
+        outcomes = {m: float(rng.random() < c) for m, c in chance.items()}
+        record = {"id": f"sum-{i}", "set": "sums", "split": "train", "prompt": text, "domain": "math"}
+        rows.append({**record, "outcomes": outcomes, "output_chars": {"small": 40.0 * terms}})
+    return rows
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """A data folder with one outcome set, and the corpus."""
+    folder = tmp_path_factory.mktemp("data")
+    lines = "".join(json.dumps(r) + "\n" for r in outcome_rows(400))
+    (folder / "sums.jsonl").write_text(lines, encoding="utf-8")
+    return Sources(folder, CORPUS, None, folder / "cache")
+
+
+@pytest.fixture(scope="module")
+def small() -> config.Config:
+    """The shipped configuration with seeded vectors."""
+    whole = config.load(HERE / "config.toml")
+    return replace(
+        whole,
+        name="check",
+        embedding=replace(whole.embedding, source="seeded", width=24),
+        ood=replace(whole.ood, components=8),
+    )
+
+
+def test_training_gives_a_bundle_that_opens_and_has_learned(
+    small: config.Config, sources: Sources, tmp_path: Path
+) -> None:
+    report = train(small, sources, tmp_path / "a", "test")
+    again = train(small, sources, tmp_path / "b", "test")
+    assert report["digest"] == again["digest"], "the same seed must give the same bytes"
+    assert report["rows"]["sums"] > 300
+    bundle = score.Bundle(tmp_path / "a")
+    short, long = (f"compute the sum of {' and '.join(['17'] * n)}" for n in (2, 11))
+    assert bundle.classify(long).complexity > bundle.classify(short).complexity
+    assert bundle.classify(long).output_tokens > bundle.classify(short).output_tokens
+    assert bundle.classify(short).domain == "math"
+    held_out = [r for r in read_folder(CORPUS) if r.split == "eval" and r.domain]
+    right = np.mean([bundle.classify(r.text).domain == r.domain for r in held_out])
+    most = max(np.mean([r.domain == d for r in held_out]) for d in ("general", "math"))
+    assert right > most + 0.05, "no better than the commonest domain"
+
+
+def test_the_graph_computes_what_the_trainer_computed() -> None:
+    rng = np.random.default_rng(3)
+    words = tiny.vocabulary()
+    encoder = Encoder(
+        open_tokenizer(tiny.tokenizer_json(words)), Window(32, 16, 256, 128), (tiny.CLS,), (tiny.SEP,)
+    )
+    table = make_table(
+        rng.normal(0, 1, (len(words), 8)).astype(np.float32), rng.uniform(0, 1, len(words)).astype(np.float32)
+    )
+    table.weight[[tiny.CLS, tiny.SEP]] = 0.0
+    centre = rng.normal(0, 0.1, 8)
+    weight = rng.normal(0, 1, (20, 1)).astype(np.float32)
+    dense = Dense(weight, np.zeros(1, dtype=np.float32))
+    names = ("quality_efficient", "quality_high", "domain", "output_tokens")
+    lane = StaticLane(
+        table.rows, table.scale, table.weight, np.zeros(20, dtype=np.float32), np.ones(20, dtype=np.float32),
+        tuple(Head(n, (dense,)) for n in names), Ood(centre.astype(np.float32), np.eye(8, dtype=np.float32)),
+        centre=centre.astype(np.float32),
+    )  # fmt: skip
+    graph = Graph(build(lane, "parity"))
+    texts = ["what is the price of bread", "prove the theorem: x = 3", "bread " * 90]
+    tokens = tokenize(encoder, texts)
+    away = pool(table, counts(tokens.ids, len(words))) - centre
+    direction = away / np.linalg.norm(away, axis=1, keepdims=True)
+    want = np.concatenate([direction, tokens.shapes], axis=1) @ weight
+    got = [graph.run(encoder.encode(t).ids, t) for t in texts]
+    assert [g.scalars["quality_high"] for g in got] == pytest.approx(want[:, 0].tolist(), abs=1e-4)
+    assert [g.scalars["ood"] for g in got] == pytest.approx(np.sqrt(np.square(away).mean(axis=1)).tolist(), abs=1e-4)
+
+
+def test_factorisation_orders_models_and_rows() -> None:
+    rows = [parse(r) for r in outcome_rows(400)]
+    view = targets.fit(rows, targets.Options(rank=1, steps=150))
+    weak, strong = view.quality(targets.EFFICIENT), view.quality(targets.HIGH)
+    assert strong.mean() > weak.mean() + 0.5
+    length = np.array([len(r.text) for r in rows])
+    assert np.corrcoef(weak, length)[0, 1] < -0.3
+
+
+def test_a_config_with_an_unknown_field_is_refused(tmp_path: Path) -> None:
+    text = (HERE / "config.toml").read_text(encoding="utf-8")
+    (tmp_path / "c.toml").write_text(text.replace("rank =", "ranks ="), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"targets\.rank"):
+        config.load(tmp_path / "c.toml")
+
+
+def test_overlap_rows_are_never_read(tmp_path: Path) -> None:
+    rows = [{**r, "split": s} for r, s in zip(outcome_rows(3), ("train", "overlap", "eval"), strict=True)]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    assert [r.split for r in read_folder(tmp_path)] == ["train", "eval"]
+
+
+def test_score_writes_a_line_a_prompt(tmp_path: Path) -> None:
+    bundle = HERE.parents[1] / "models" / "tiny"
+    chat = [{"role": "user", "content": "hi"}, {"role": "user", "content": "prove it"}]
+    source = [{"id": "1", "prompt": "line\u2028separator"}, {"id": "2", "messages": chat}]
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in source), encoding="utf-8"
+    )
+    assert score.score_file(bundle, tmp_path / "in.jsonl", tmp_path / "out.jsonl", True) == 2
+    lines = list(score.read_lines(tmp_path / "out.jsonl"))
+    assert [r["id"] for r in lines] == ["1", "2"]
+    assert lines[1]["gain"] == score.Bundle(bundle).classify("hi\n\nprove it").gain
+    assert lines[0]["bundle_digest"].startswith("sha256:")
+    assert sum(lines[0]["domain_probabilities"].values()) == pytest.approx(1.0)
