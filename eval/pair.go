@@ -30,64 +30,64 @@ type pair struct {
 
 // newPair builds a catalog of the two models, tiers EFFICIENT and
 // HIGH_PERFORMANCE, under the policies of the rules. Where the rules' catalog
-// has cards of both models, their price, quality curve and token ratio count;
-// else the prices given and the reference curves. Allow and deny lists are left
-// out: both models are always there.
+// has cards of both models, their prices, quality curves and token ratios
+// count in decisions; else the prices given and the reference curves. Allow and
+// deny lists are left out: both models are always there.
 func newPair(rules *router.Rules, policy, weak, strong string, weakPrice, strongPrice float64) (*pair, error) {
-	if rules == nil {
-		var err error
-		if rules, err = router.LoadConfig("", func(string) string { return "" }); err != nil {
-			return nil, fmt.Errorf("build the pair: %w", err)
-		}
-	}
 	if policy == "" {
 		policy = rules.DefaultPolicy
 	}
 	if _, ok := rules.Policies[policy]; !ok {
-		return nil, fmt.Errorf("build the pair: %w %q", router.ErrUnknownPolicy, policy)
+		return nil, fmt.Errorf("build the pair: %w %q: the config's policies are %v", router.ErrUnknownPolicy, policy, sortedKeys(rules.Policies))
+	}
+	models := [2]pairModel{{id: weakID, tier: router.Efficient}, {id: strongID, tier: router.HighPerformance}}
+	for i, usd := range [...]float64{weakPrice, strongPrice} {
+		n := router.NanoUSD(math.RoundToEven(usd * 1e9))
+		models[i].input, models[i].output = n, n
+	}
+	w, hasWeak := rules.Catalog.Model(weak)
+	s, hasStrong := rules.Catalog.Model(strong)
+	if hasWeak && hasStrong {
+		models[0].takeCard(w)
+		models[1].takeCard(s)
 	}
 	var text strings.Builder
 	text.WriteString("version: 1\ndefault_policy: replay\nupstreams:\n  - {id: none, dialect: openai, base_url: \"http://localhost\"}\npolicies:\n  - {id: replay}\nmodels:\n")
-	for _, m := range []struct {
-		id, tier string
-		price    float64
-	}{{weakID, "EFFICIENT", weakPrice}, {strongID, "HIGH_PERFORMANCE", strongPrice}} {
-		usd := router.NanoUSD(math.RoundToEven(m.price * 1e9))
+	for _, m := range models {
 		fmt.Fprintf(&text, "  - {id: %s, tier: %s, context_window: 100000000, max_output_tokens: 10000000, token_ratio: 1, deployments: [{upstream: none, name: x}], price: {input: \"%s/M\", output: \"%s/M\", source: replay, date: \"2024-01-01\"}}\n",
-			m.id, m.tier, usd, usd)
+			m.id, m.tier, m.input, m.output)
 	}
 	built, err := router.ParseConfig([]byte(text.String()), "replay", func(string) string { return "" })
 	if err != nil {
 		return nil, fmt.Errorf("build the pair: %w", err)
 	}
-	if w, ok := rules.Catalog.Model(weak); ok {
-		if s, ok := rules.Catalog.Model(strong); ok {
-			if built, err = withCards(built, w, s); err != nil {
-				return nil, err
-			}
+	for _, m := range models {
+		if card, ok := built.Catalog.Model(m.id); ok && m.card != nil {
+			card.Quality, card.TokenRatio = m.card.Quality, m.card.TokenRatio
 		}
 	}
-	built.Policies = map[string]*router.Policy{}
+	built.Policies, built.DefaultPolicy = map[string]*router.Policy{}, policy
 	for id, p := range rules.Policies {
 		q := *p
 		q.Allow, q.Deny = nil, nil
 		built.Policies[id] = &q
 	}
-	built.DefaultPolicy = policy
 	return &pair{rules: built, policy: policy}, nil
 }
 
-// withCards checks that real cards make the pair that a replay needs and gives
-// their quality curves and ratios to the built ones.
-func withCards(built *router.Rules, weak, strong *router.Model) (*router.Rules, error) {
-	for id, card := range map[string]*router.Model{weakID: weak, strongID: strong} {
-		m, ok := built.Catalog.Model(id)
-		if !ok {
-			return nil, fmt.Errorf("build the pair: %w %q", router.ErrUnknownModel, id)
-		}
-		m.Quality, m.TokenRatio = card.Quality, card.TokenRatio
+// pairModel is one of the two models on its way into the catalog.
+type pairModel struct {
+	id            string
+	tier          router.Tier
+	input, output router.NanoUSD
+	card          *router.Model
+}
+
+func (m *pairModel) takeCard(card *router.Model) {
+	m.card = card
+	if card.Price.Input.Known && card.Price.Output.Known {
+		m.input, m.output = card.Price.Input.Nano, card.Price.Output.Nano
 	}
-	return built, nil
 }
 
 // decide asks the routing core. alpha below 0 replays the policy.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -108,7 +109,9 @@ func TestReplayIsTheServiceItself(t *testing.T) {
 
 func TestAlphaSweepAsksDecide(t *testing.T) {
 	got, s := runOne(t, Config{Sources: []Source{simulatedSource(200, 4, 1)}, Classifier: &spoken{}, Bootstrap: -1})
-	p, err := newPair(nil, "", "small", "large", RouteLLMWeakPrice, RouteLLMStrongPrice)
+	rules, err := router.LoadConfig("", func(string) string { return "" })
+	require.NoError(t, err)
+	p, err := newPair(rules, "", "small", "large", RouteLLMWeakPrice, RouteLLMStrongPrice)
 	require.NoError(t, err)
 	for step, point := range got.AlphaSweep {
 		strong := 0
@@ -125,6 +128,27 @@ func TestAlphaSweepAsksDecide(t *testing.T) {
 	}
 	assert.Zero(t, got.AlphaSweep[0].Share.Value, "alpha 0 is the cheapest")
 	assert.InDelta(t, 1, got.AlphaSweep[20].Share.Value, 0, "alpha 1 is the best")
+}
+
+func TestCardsOfTheConfigCount(t *testing.T) {
+	card := func(id, tier, price, quality string) string {
+		return fmt.Sprintf("  - {id: %s, tier: %s, context_window: 1000, max_output_tokens: 900, deployments: [{upstream: u, name: x}], price: {input: %q, output: %q, source: s, date: \"2024-01-01\"}%s}\n",
+			id, tier, price, price, quality)
+	}
+	run := func(weakPrice, strongPrice, quality string) *Result {
+		text := "version: 1\ndefault_policy: p\nupstreams: [{id: u, dialect: openai, base_url: \"http://localhost\"}]\npolicies: [{id: p, max_quality_gap: 0.01, deny_models: [small]}]\nmodels:\n" +
+			card("small", "EFFICIENT", weakPrice, quality) + card("large", "HIGH_PERFORMANCE", strongPrice, "")
+		rules, err := router.ParseConfig([]byte(text), "test", func(string) string { return "" })
+		require.NoError(t, err)
+		got, _ := runOne(t, Config{Sources: []Source{simulatedSource(300, 1, 1)}, Classifier: &spoken{}, Bootstrap: -1, Rules: rules})
+		return got
+	}
+	base := run("$1.00/M", "$5.00/M", "").Policy.Share.Value
+	assert.Greater(t, base, .9, "a gap of .01 is seldom kept")
+	assert.Less(t, base, 1.0, "the deny list is not of this replay")
+	fitted := ", quality: {intercept: 9, efficient: 0, high: 0, half_width: 1, evidence: test}"
+	assert.Zero(t, run("$1.00/M", "$5.00/M", fitted).Policy.Share.Value, "a fitted curve that says the small one is always right")
+	assert.InDelta(t, 1, run("$5.00/M", "$1.00/M", "").Policy.Share.Value, 0, "a small model that is dearer and no better is never chosen")
 }
 
 func TestReportsRepeatWhateverTheCores(t *testing.T) {

@@ -28,7 +28,9 @@ func Run(ctx context.Context, cfg Config) (_ *Report, _ []*Sample, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, nil, fmt.Errorf("eval: %w", err)
 	}
-	cfg.defaults()
+	if err := cfg.defaults(); err != nil {
+		return nil, nil, fmt.Errorf("eval: %w", err)
+	}
 	scorer, err := NewScorer(cfg.Classifier, cfg.CacheDir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("eval: %w", err)
@@ -90,12 +92,13 @@ func (c *Config) check() error {
 	return errors.Join(errs...)
 }
 
-func (c *Config) defaults() {
+func (c *Config) defaults() (err error) {
 	if c.Rules == nil {
-		// The embedded config is tested to parse; a fault would come up in newPair.
-		c.Rules, _ = router.LoadConfig("", func(string) string { return "" })
+		if c.Rules, err = router.LoadConfig("", func(string) string { return "" }); err != nil {
+			return err
+		}
 	}
-	if c.Policy == "" && c.Rules != nil {
+	if c.Policy == "" {
 		c.Policy = c.Rules.DefaultPolicy
 	}
 	if c.WeakPrice == 0 && c.StrongPrice == 0 {
@@ -104,6 +107,7 @@ func (c *Config) defaults() {
 	if c.Bootstrap == 0 {
 		c.Bootstrap = defaultResamples
 	}
+	return nil
 }
 
 // runSet replays and measures one source.
