@@ -178,14 +178,14 @@ func (c *chart) whiskers(s *Result) {
 
 // small draws one domain.
 func small(d *DomainCurve) string {
-	c := &chart{width: 250, height: 176, left: 34, right: 10, top: 30, bottom: 24, x0: 0, x1: 100}
+	c := &chart{width: 250, height: 176, left: 34, right: 18, top: 30, bottom: 24, x0: 0, x1: 100}
 	x, y, lo, hi := curveColumns(d.Curve)
 	all := slices.Concat(y, lo, hi, []float64{100 * d.Weak, 100 * d.Strong})
 	all = slices.DeleteFunc(all, math.IsNaN)
 	pad := max((slices.Max(all)-slices.Min(all))*0.06, 0.5)
 	c.y0, c.y1 = slices.Min(all)-pad, min(slices.Max(all)+pad, 100+pad)
 	c.x0, c.x1 = min(slices.Min(x), 0), max(slices.Max(x), 100)
-	c.text("key strong-text", "start", 2, 13, shortName(d.Domain, 27))
+	c.text("key strong-text", "start", 2, 13, shortName(d.Domain, 24))
 	c.text("tick", "end", c.width-c.right, 13, "n "+showCount(d.N))
 	c.axes([]float64{0, 50, 100}, ticks(c.y0, c.y1, 4), "", "", func(v float64) string { return showNumber(v, 0) })
 	c.band("band", x, lo, hi)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -32,7 +29,7 @@ func evalCommand(w world) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(evalRunCommand(w), evalImportCommand(w), evalReportCommand(w))
+	cmd.AddCommand(evalRunCommand(w), evalImportCommand(w), evalReportCommand(w), evalLintCommand(w))
 	return cmd
 }
 
@@ -47,7 +44,7 @@ type evalFlags struct {
 	weak, strong           string
 	weakPrice, strongPrice float64
 	splits                 []string
-	calibrate, cache       string
+	calibrate, cache, gate string
 	seed                   uint64
 	bootstrap              int
 	asJSON, asTable        bool
@@ -82,12 +79,17 @@ outcomes, and prints what was saved and kept with 95 % paired-bootstrap interval
 	f.add(cmd)
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print the report as JSON")
 	cmd.Flags().BoolVar(&f.asTable, "table", false, "print the report as a table (the default)")
+	cmd.Flags().StringVar(&f.gate, "gate", "", "bounds that the report has to keep, YAML; exit with 3 and every reason when it does not")
 	return cmd
 }
 
 func runEval(ctx context.Context, w world, f *evalFlags) error {
 	if f.asJSON && f.asTable {
 		return usageError("give one of --json and --table")
+	}
+	gate, err := f.openGate() // before the work, not after it
+	if err != nil {
+		return err
 	}
 	report, _, err := f.replay(ctx, w)
 	if err != nil {
@@ -96,9 +98,14 @@ func runEval(ctx context.Context, w world, f *evalFlags) error {
 	if f.asJSON {
 		enc := json.NewEncoder(w.stdout)
 		enc.SetIndent("", "  ")
-		return enc.Encode(report)
+		err = enc.Encode(report)
+	} else {
+		err = eval.WriteTable(w.stdout, report)
 	}
-	return evalTable(w.stdout, report)
+	if err != nil || gate == nil {
+		return err
+	}
+	return checkGate(gate, report)
 }
 
 // replay opens what the flags name and runs it.
@@ -189,53 +196,6 @@ func evalProgress(w world) (tell func(set, stage string, done int), end func()) 
 		bar.Describe(set + ": " + stage)
 		_ = bar.Set(done)
 	}, func() { _ = bar.Finish() }
-}
-
-// evalTable prints a short table a set.
-func evalTable(to io.Writer, r *eval.Report) error {
-	buf := bufio.NewWriter(to)
-	for i := range r.Sets {
-		s := &r.Sets[i]
-		fmt.Fprintf(buf, "%s: n %d, weak %s %.4f, strong %s %.4f\n", s.Name, s.N, s.WeakModel, s.Weak, s.StrongModel, s.Strong)
-		tab := tabwriter.NewWriter(buf, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(tab, "  \tAPGR\tCPT20 %%\tCPT50 %%\tCPT80 %%\tshare\tquality kept\tcost saved\n")
-		fmt.Fprintf(tab, "  weir\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", figure(s.APGR, 3), at(s.CPT, "20"), at(s.CPT, "50"), at(s.CPT, "80"),
-			figure(s.Policy.Share, 3), figure(s.QualityKept, 3), figure(s.CostSaved, 3))
-		for _, name := range []string{eval.BaselineRandom, eval.BaselineLength, eval.BaselineAlwaysWeak, eval.BaselineAlwaysStrong, eval.BaselineBestSingle, eval.BaselineZero, eval.BaselineDomain, eval.BaselineOracle} {
-			b := s.Baselines[name]
-			fmt.Fprintf(tab, "  %s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", name, figure(b.APGR, 3), at(b.CPT, "20"), at(b.CPT, "50"), at(b.CPT, "80"),
-				figure(b.Share, 3), figure(b.QualityKept, 3), figure(b.CostSaved, 3))
-		}
-		if err := tab.Flush(); err != nil {
-			return err
-		}
-		for _, f := range s.Flags {
-			fmt.Fprintf(buf, "  %s: %s\n", f.Code, f.Detail)
-		}
-		fmt.Fprintln(buf)
-	}
-	fmt.Fprintf(buf, "bundle %s (%s), config %s, policy %s, seed %d, %d resamples\n",
-		r.Manifest.BundleName, r.Manifest.Bundle, r.Manifest.Config, r.Manifest.Policy, r.Manifest.Seed, r.Manifest.Bootstrap)
-	return buf.Flush()
-}
-
-// at prints a CPT, "-" where the strategy has none.
-func at(cpt map[string]eval.Interval, q string) string {
-	if i, ok := cpt[q]; ok {
-		return figure(i, 1)
-	}
-	return "-"
-}
-
-// figure prints a value with its interval, "-" where there is none.
-func figure(i eval.Interval, digits int) string {
-	if !i.Known() {
-		return "-"
-	}
-	if math.IsNaN(i.Lo) || math.IsNaN(i.Hi) {
-		return fmt.Sprintf("%.*f", digits, i.Value)
-	}
-	return fmt.Sprintf("%.*f [%.*f, %.*f]", digits, i.Value, digits, i.Lo, digits, i.Hi)
 }
 
 func evalImportCommand(w world) *cobra.Command {
