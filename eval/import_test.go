@@ -330,6 +330,25 @@ func TestOpen(t *testing.T) {
 	sources, err = Open("weir:/some/folder/my-set.jsonl.zst")
 	require.NoError(t, err)
 	assert.Equal(t, "my-set", sources[0].Name)
+	mixed := simulated(40, 1, 1)
+	for i := range mixed {
+		mixed[i].Set = []string{"odd", "even"}[i%2]
+	}
+	var text bytes.Buffer
+	_, err = Write(&text, seqOf(mixed...))
+	require.NoError(t, err)
+	name := writeFile(t, dir, "mixed.jsonl", text.String())
+	sources, err = Open("weir:" + name + "#even")
+	require.NoError(t, err)
+	assert.Equal(t, "even", sources[0].Name)
+	assert.Len(t, all(t, sources[0].Cases), 20)
+	one, _ := runOne(t, Config{Sources: sources, Classifier: &spoken{}, Bootstrap: -1})
+	assert.Empty(t, one.Notes)
+	sources, err = Open("weir:" + name)
+	require.NoError(t, err)
+	both, _ := runOne(t, Config{Sources: sources, Classifier: &spoken{}, Bootstrap: -1})
+	require.Len(t, both.Notes, 1)
+	assert.Contains(t, both.Notes[0], "weir:FILE#SET")
 	for spec, says := range map[string]string{"x": "KIND:PATH", "weir:": "KIND:PATH", "hf:x": `kind "hf"`, "routellm:" + t.TempDir(): "holds no", "mmlu-pro:" + t.TempDir(): "neither", "zeroeval:" + t.TempDir(): "crux", "routerbench:/nowhere": "nowhere"} {
 		_, err := Open(spec)
 		require.ErrorContains(t, err, says, spec)

@@ -2,13 +2,14 @@ package eval
 
 import (
 	"fmt"
+	"iter"
 	"path/filepath"
 	"strings"
 )
 
 // Open opens the sets that KIND:PATH names:
 //
-//	weir:FILE        the record format, plain or .zst
+//	weir:FILE        the record format, plain or .zst; weir:FILE#SET for the cases of one set in it
 //	routellm:DIR     see RouteLLM
 //	routerbench:PATH see RouterBench
 //	mmlu-pro:DIR     see MMLUPro
@@ -21,6 +22,9 @@ func Open(spec string) ([]Source, error) {
 	}
 	switch kind {
 	case "weir":
+		if file, set, ok := strings.Cut(path, "#"); ok {
+			return []Source{{Name: set, Cases: ofSet(ReadFile(file), set)}}, nil
+		}
 		return []Source{{Name: stem(path), Cases: ReadFile(path)}}, nil
 	case "routellm":
 		return RouteLLM(path)
@@ -34,6 +38,17 @@ func Open(spec string) ([]Source, error) {
 		return []Source{{Name: stem(path), Cases: Journal(path)}}, nil
 	default:
 		return nil, fmt.Errorf("set %q is of unknown kind %q: use weir, routellm, routerbench, mmlu-pro, zeroeval or journal", spec, kind)
+	}
+}
+
+// ofSet passes on the cases of one set.
+func ofSet(cases iter.Seq2[Case, error], set string) iter.Seq2[Case, error] {
+	return func(yield func(Case, error) bool) {
+		for c, err := range cases {
+			if (err != nil || c.Set == set) && !yield(c, err) {
+				return
+			}
+		}
 	}
 }
 

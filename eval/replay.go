@@ -56,6 +56,7 @@ type replaying struct {
 	out     replayed
 	domains map[string]uint16
 	ids     map[string]struct{}
+	sets    []string // the first two that cases name
 	vault   sealed.Vault[outcome]
 	ledger  *sealed.Ledger
 	tally   tally
@@ -201,6 +202,11 @@ func (r *replaying) part(c *Case) (prepared, outcome, error) {
 	}
 	if c.Note != "" && !slices.Contains(r.out.notes, c.Note) && len(r.out.notes) < 20 {
 		r.out.notes = append(r.out.notes, c.Note)
+	}
+	if len(r.sets) < 2 && !slices.Contains(r.sets, c.Set) {
+		if r.sets = append(r.sets, c.Set); len(r.sets) == 2 {
+			r.out.notes = append(r.out.notes, fmt.Sprintf("cases of several sets (%q, %q) are mixed in one: name one of them as weir:FILE#SET", r.sets[0], r.sets[1]))
+		}
 	}
 	o := outcome{c.Outcomes[r.weak], c.Outcomes[r.strong], -1, -1}
 	if usd, ok := c.CostUSD[r.weak]; ok {

@@ -29,12 +29,12 @@ func evalCommand(w world) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(evalRunCommand(w), evalImportCommand(w), evalReportCommand(w), evalLintCommand(w))
+	cmd.AddCommand(evalRunCommand(w), evalImportCommand(w), evalReportCommand(w), evalLintCommand(w), evalCompareCommand(w))
 	return cmd
 }
 
 // setHelp lists the kinds of sets.
-const setHelp = `weir:FILE (JSONL, plain or .zst), routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR or journal:FILE`
+const setHelp = `weir:FILE (JSONL, plain or .zst; #SET for one set in it), routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR or journal:FILE`
 
 // evalFlags are what a replay needs; other verbs of eval use them too.
 type evalFlags struct {
