@@ -76,7 +76,7 @@ func TestEvalRun(t *testing.T) {
 
 	code, out, _ = weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--bootstrap", "0", "--cache", t.TempDir())
 	require.Equal(t, exitOK, code)
-	for _, want := range []string{"set  n 60\n  efficient small", "APGR", "always_strong", "SMALL_SET", "lexical:1"} {
+	for _, want := range []string{"set  n 60\n  efficient small", "APGR", "always strong", "SMALL_SET", "lexical:1"} {
 		assert.Contains(t, out, want)
 	}
 }

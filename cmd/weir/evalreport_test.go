@@ -121,3 +121,36 @@ func TestEvalLintExits(t *testing.T) {
 	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, stderr, "--set")
 }
+
+func TestEvalCompare(t *testing.T) {
+	set := "weir:" + smallSet(t)
+	args := []string{"eval", "compare", "--classifier", "lexical", "--set", set, "--bootstrap", "50"}
+	code, out, stderr := weir(t, "", append(args, "--other-policy", "saver", "--threshold", "0.1,0.3", "--reach", "cost_saved=0.2", "--json")...)
+	require.Equal(t, exitOK, code, stderr)
+	var got struct {
+		Sets []compared    `json:"sets"`
+		A    eval.Manifest `json:"manifest_a"`
+		B    eval.Manifest `json:"manifest_b"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(out), &got))
+	assert.Equal(t, "balanced", got.A.Policy)
+	assert.Equal(t, "saver", got.B.Policy)
+	require.Len(t, got.Sets, 1)
+	c := got.Sets[0].Comparison
+	assert.Less(t, c.Difference.Share.Value, 0.0, "saver sends less to the strong model")
+	assert.Greater(t, c.Difference.CostSaved.Value, 0.0)
+	assert.Positive(t, c.Flips.StrongToWeak)
+	assert.Len(t, got.Sets[0].WhatIf, 2)
+	assert.Len(t, got.Sets[0].Targets, 1)
+
+	code, out, stderr = weir(t, "", append(args, "--other-policy", "saver", "--reach", "quality_kept=1.4")...)
+	require.Equal(t, exitOK, code, stderr)
+	for _, want := range []string{"B - A, paired", "flips:", "policy saver", "no threshold reaches it", "notional"} {
+		assert.Contains(t, out, want)
+	}
+	for says, more := range map[string][]string{"needs another side": nil, "write cost_saved": {"--reach", "cheap=1"}} {
+		code, _, stderr := weir(t, "", append(args, more...)...)
+		assert.Equal(t, exitUsage, code)
+		assert.Contains(t, stderr, says)
+	}
+}
