@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -114,6 +115,18 @@ func TestRoute(t *testing.T) {
 	assert.Empty(t, outcomes)
 	require.Len(t, seen.recs, 1)
 	require.NoError(t, seen.errs[0])
+}
+
+// TestUnbrokenTextIsCountedByItsBytes: the fake says 100 tokens, as WordPiece
+// says few of a long run without a space.
+func TestUnbrokenTextIsCountedByItsBytes(t *testing.T) {
+	r, _, _ := newRouter(t, &fake{})
+	rec, err := r.Route(t.Context(), ask(strings.Repeat("ไทย", 1000)))
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, rec.Decision.Chosen.InputTokens, int64(9000/3))
+	rec, err = r.Route(t.Context(), ask(strings.Repeat("word ", 150)))
+	require.NoError(t, err)
+	assert.Less(t, rec.Decision.Chosen.InputTokens, int64(150), "ordinary text is counted by its tokens")
 }
 
 func TestBrokenClassifierCostsMoneyNotAvailability(t *testing.T) {

@@ -155,12 +155,36 @@ func TestScore(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, string(raw), string(kept), "a refusal loses nothing")
 	})
+	t.Run("a record without a prompt is a line of its own", func(t *testing.T) {
+		two := filepath.Join(t.TempDir(), "o")
+		code, _ := lexicalScores(t, write(t, "in.jsonl", "{\"id\":\"a\"}\n{\"id\":\"b\",\"prompt\":\"x\",\"messages\":[]}\n{\"id\":\"c\",\"prompt\":\"x\"}\n"), two)
+		assert.Equal(t, exitFaults, code)
+		raw, err := os.ReadFile(two)
+		require.NoError(t, err)
+		assert.Equal(t, 2, strings.Count(string(raw), "either prompt or messages"))
+		assert.Equal(t, 3, strings.Count(string(raw), "\n"))
+	})
+	t.Run("it never touches what it did not write", func(t *testing.T) {
+		for _, text := range []string{"my notes, one line without an end", `{"id":"a","prompt":"x"}`, "{\"id\":\"a\",\"prompt\":\"x\"}\n", "\x00\x01"} {
+			notes := write(t, "notes", text)
+			code, stderr := lexicalScores(t, in, notes)
+			assert.Equal(t, exitFailed, code)
+			assert.Contains(t, stderr, "no line of scores")
+			kept, err := os.ReadFile(notes)
+			require.NoError(t, err)
+			assert.Equal(t, text, string(kept))
+		}
+		code, stderr := lexicalScores(t, in, in)
+		assert.Equal(t, exitUsage, code)
+		assert.Contains(t, stderr, "same file")
+		code, stderr = lexicalScores(t, in, "/dev/full")
+		assert.Equal(t, exitFailed, code)
+		assert.Contains(t, stderr, "no regular file")
+	})
 	t.Run("it names a broken line", func(t *testing.T) {
 		for text, want := range map[string]string{
 			"{\"id\":\"a\",\"prompt\":\"x\"}\nnot json": "line 2",
-			`{"prompt":"x"}`:                        "id is missing",
-			`{"id":"a"}`:                            "either prompt or messages",
-			`{"id":"a","prompt":"x","messages":[]}`: "either prompt or messages",
+			`{"prompt":"x"}`: "id is missing",
 		} {
 			code, stderr := lexicalScores(t, write(t, "bad.jsonl", text), filepath.Join(t.TempDir(), "o"))
 			assert.Equal(t, exitFailed, code)

@@ -79,6 +79,12 @@ func (f *classifierFlags) open(ctx context.Context, w world) (*opened, error) {
 	if library == "" {
 		library = w.getenv("WEIR_ONNXRUNTIME")
 	}
+	// The system's loader looks a bare name up in its own folders, not here.
+	if _, err := os.Stat(library); library != "" && err == nil {
+		if library, err = filepath.Abs(library); err != nil {
+			return nil, fmt.Errorf("library path: %w", err)
+		}
+	}
 	rt, err := onnx.Start(onnx.RuntimeConfig{LibraryPath: library})
 	if err != nil {
 		return nil, err

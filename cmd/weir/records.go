@@ -29,6 +29,9 @@ type messageRecord struct {
 
 // text is the text that is scored.
 func (r *promptRecord) text() (string, error) {
+	if (r.Prompt == nil) == (r.Messages == nil) {
+		return "", errors.New("give either prompt or messages")
+	}
 	if r.Prompt != nil {
 		return *r.Prompt, nil
 	}
@@ -53,6 +56,7 @@ type lineReader struct {
 	line   int
 	size   int64 // bytes of the file; 0 when unknown
 	read   int64 // bytes read of the lines so far
+	half   bool  // the last line had no line break
 }
 
 // maxLine bounds one line, so that a file without line breaks cannot fill the memory.
@@ -90,6 +94,7 @@ func (l *lineReader) next() ([]byte, error) {
 			part, err := l.r.ReadSlice('\n')
 			line = append(line, part...)
 			l.read += int64(len(part))
+			l.half = err != nil
 			if err == nil || (errors.Is(err, io.EOF) && len(line) > 0) {
 				break
 			}
@@ -117,11 +122,8 @@ func (l *lineReader) nextRecord() (promptRecord, error) {
 	if err := json.Unmarshal(line, &r); err != nil {
 		return r, fmt.Errorf("line %d is not a JSON object of the record format: %w", l.line, err)
 	}
-	switch {
-	case r.ID == "":
+	if r.ID == "" {
 		return r, fmt.Errorf("line %d: id is missing or empty: give every prompt one", l.line)
-	case (r.Prompt == nil) == (r.Messages == nil):
-		return r, fmt.Errorf("line %d (id %q): give either prompt or messages", l.line, r.ID)
 	}
 	return r, nil
 }

@@ -83,6 +83,9 @@ func runScore(ctx context.Context, w world, f *scoreFlags) (err error) {
 	if f.ids && o.bundle == nil {
 		return usageError("--ids needs a model bundle, not the baseline")
 	}
+	if sameFile(f.in, f.out) {
+		return usageError("--in and --out are the same file: name another --out")
+	}
 	lines, err := openLines(f.in, w.stdin)
 	if err != nil {
 		return fmt.Errorf("score: %w", err)
@@ -98,12 +101,18 @@ func runScore(ctx context.Context, w world, f *scoreFlags) (err error) {
 	job := &scoring{opened: o, ids: f.ids, lines: lines, out: out, bar: progress(w, lines, out.done)}
 	err = errors.Join(job.run(ctx), out.close())
 	if err != nil {
-		return fmt.Errorf("score: %w; what was written is kept, run it again to go on", err)
+		return fmt.Errorf("score: %w; what was written is kept: once that is mended, the same command goes on from there", err)
 	}
 	if job.failed > 0 {
 		return faultsError(fmt.Errorf("score: %d of %d prompts could not be scored, their lines say why", job.failed, job.written))
 	}
 	return nil
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
 }
 
 // progress is a bar over the input's bytes, on a terminal only.
@@ -251,6 +260,10 @@ func openScores(name string, stdout io.Writer, digest string) (*scoresFile, erro
 	if name == "-" {
 		return &scoresFile{w: bufio.NewWriter(stdout), digest: digest}, nil
 	}
+	// A device or a pipe is opened by nobody here: reading one back has no end.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("--out %s is no regular file: name a file, or - for standard output", name)
+	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644) //nolint:gosec // the operator named it; scores are no secret
 	if err != nil {
 		return nil, err
@@ -263,33 +276,52 @@ func openScores(name string, stdout io.Writer, digest string) (*scoresFile, erro
 	return out, nil
 }
 
+// readBack keeps the whole lines and cuts off a half line that began as one of
+// ours. Anything else in the file is somebody's, and is refused untouched.
 func (s *scoresFile) readBack(name string) error {
-	r := bufio.NewReader(s.file)
+	foreign := func(what string) error {
+		return fmt.Errorf("%s line %d %s: name another --out, or remove the file", name, s.done+1, what)
+	}
+	lines := &lineReader{r: bufio.NewReaderSize(s.file, 1<<16)}
 	var whole int64
 	for {
-		line, err := r.ReadBytes('\n')
+		line, err := lines.next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			return fmt.Errorf("read back %s: %w", name, err)
 		}
+		if lines.half {
+			if !ourHalf(line) {
+				return foreign("is no line of scores")
+			}
+			break
+		}
 		var before failedLine
-		if err := json.Unmarshal(line, &before); err != nil || before.ID == "" {
-			return fmt.Errorf("%s line %d is no line of scores: name another --out, or remove the file", name, s.done+1)
+		if err := json.Unmarshal(line, &before); err != nil || before.ID == "" || before.BundleDigest == "" {
+			return foreign("is no line of scores")
 		}
 		if before.BundleDigest != s.digest {
-			return fmt.Errorf("%s holds scores of %s, this is %s: name another --out, or remove the file", name, before.BundleDigest, s.digest)
+			return foreign(fmt.Sprintf("holds scores of %s, this is %s", before.BundleDigest, s.digest))
 		}
 		s.ids = append(s.ids, before.ID)
 		s.done++
-		whole += int64(len(line))
+		whole = lines.read
 	}
 	if err := s.file.Truncate(whole); err != nil {
 		return err
 	}
 	_, err := s.file.Seek(whole, io.SeekStart)
 	return err
+}
+
+// ourHalf tells whether a line without an end is the beginning of one of ours,
+// and not a whole object such as a prompt.
+func ourHalf(line []byte) bool {
+	const begin = `{"id":"`
+	n := min(len(line), len(begin))
+	return string(line[:n]) == begin[:n] && !json.Valid(line)
 }
 
 // skip passes over the records that an earlier run has scored, and refuses an

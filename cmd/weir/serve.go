@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel"
 
 	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/internal/server"
@@ -108,7 +109,13 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, tracing.Shutdown(context.WithoutCancel(ctx))) }()
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("traces", "error", err) }))
+	defer func() {
+		// A collector that is away must not turn a clean stop into a failure.
+		if err := tracing.Shutdown(context.WithoutCancel(ctx)); err != nil {
+			logger.Warn("traces were lost", "error", err)
+		}
+	}()
 	metrics, err := telemetry.NewMetrics(prometheus.NewRegistry(), build)
 	if err != nil {
 		return err
@@ -133,7 +140,7 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	}
 	cfg.Ready = func(a server.Addrs) {
 		info := o.classifier.Info()
-		logger.Info("serving", "version", version, "listen", a.Listen, "admin", a.Admin, "metrics", a.Metrics,
+		logger.Info("serving", "version", version, "listen", addrText(a.Listen), "admin", addrText(a.Admin), "metrics", addrText(a.Metrics),
 			"classifier", info.Name+" "+info.Version, "bundle_digest", info.Digest, "config", rules.Source, "config_digest", rules.Digest)
 	}
 	s, err := server.New(cfg)
@@ -141,7 +148,16 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 		return err
 	}
 	defer adm.reloadOnHangup(ctx, logger)()
-	return s.Run(ctx)
+	err = s.Run(ctx)
+	logger.Info("stopped", "error", err)
+	return err
+}
+
+func addrText(a net.Addr) string {
+	if a == nil {
+		return server.Off
+	}
+	return a.String()
 }
 
 // loopback tells whether only this machine reaches the address.
