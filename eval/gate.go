@@ -154,8 +154,10 @@ func (g SetGate) check(s *Result) []string {
 			bound *float64
 			least bool
 		}{
-			{"", m.value.Value, b.Min, true}, {"", m.value.Value, b.Max, false},
-			{"lower end of the interval of ", m.value.Lo, b.MinLo, true}, {"upper end of the interval of ", m.value.Hi, b.MaxHi, false},
+			{"", m.value.Value, b.Min, true},
+			{"", m.value.Value, b.Max, false},
+			{"lower end of the interval of ", m.value.Lo, b.MinLo, true},
+			{"upper end of the interval of ", m.value.Hi, b.MaxHi, false},
 		} {
 			switch {
 			case limit.bound == nil:

@@ -53,7 +53,7 @@ func tableSet(buf *bufio.Writer, s *Result) error {
 	wrapTo(buf, "  ", fmt.Sprintf("APGR over random %s, over prompt length %s; CPT is the %% of calls to strong at that %% of the gap",
 		showInterval(s.APGROverRandom, 1, 3), showInterval(s.APGROverLength, 1, 3)))
 	t = tabwriter.NewWriter(buf, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "  savings at\tstrong %%\tmoney over always strong %%\tstrong calls, times fewer than random\tcalls not to strong %%\n")
+	fmt.Fprintf(t, "  savings at\tstrong %%\tmoney saved %%\tstrong calls, fewer than random by\tcalls not to strong %%\n")
 	for _, v := range s.Savings {
 		fmt.Fprintf(t, "  %s %% quality\t%s\t%s\t%s\t%s\n", showNumber(100*v.QualityKept, 0), showInterval(v.Share, 100, 1),
 			showInterval(v.OverStrong, 100, 1), showInterval(v.OverRandom, 1, 2), showInterval(v.ByCalls, 100, 1))
