@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from weirtrain import config, evaluate, score, tiny, train
+from weirtrain import config, datasheet, evaluate, score, tiny, train
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -18,6 +18,16 @@ def _folder(variable: str) -> Path | None:
     return Path(value) if value else None
 
 
+def _add_sources(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--config", type=Path, default=HERE / "config.toml", help="TOML file")
+    verb.add_argument("--data", type=Path, default=_folder("WEIR_DATA"), help="outcome sets (WEIR_DATA)")
+    verb.add_argument("--corpus", type=Path, default=HERE.parents[1] / "training-data" / "corpus")
+    verb.add_argument(
+        "--benchmarks", type=Path, default=_folder("WEIR_BENCHMARKS"), help="decontaminated against (WEIR_BENCHMARKS)"
+    )
+    verb.add_argument("--cache", type=Path, default=HERE / ".cache", help="finished stages, reused by the next run")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="weirtrain", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -25,23 +35,26 @@ def _parser() -> argparse.ArgumentParser:
     make_tiny.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     training = verbs.add_parser("train", help="train a bundle from WEIR_DATA and the corpus")
     training.add_argument("--out", type=Path, required=True, help="the bundle's folder")
-    training.add_argument("--config", type=Path, default=HERE / "config.toml", help="TOML file")
-    training.add_argument("--data", type=Path, default=_folder("WEIR_DATA"), help="outcome sets (WEIR_DATA)")
-    training.add_argument("--corpus", type=Path, default=HERE.parents[1] / "training-data" / "corpus")
-    training.add_argument(
-        "--benchmarks", type=Path, default=_folder("WEIR_BENCHMARKS"), help="decontaminated against (WEIR_BENCHMARKS)"
-    )
-    training.add_argument("--cache", type=Path, default=HERE / ".cache", help="finished stages, reused by the next run")
+    sheet = verbs.add_parser("datasheet", help="write what training would read")
+    sheet.add_argument("--out", type=Path, required=True, help="a Markdown file")
+    for verb in (training, sheet):
+        _add_sources(verb)
     scoring = verbs.add_parser("score", help="score prompts, as `weir score` does")
     scoring.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
     scoring.add_argument("--in", dest="source", type=Path, required=True, help="JSON lines: id, and prompt or messages")
     scoring.add_argument("--out", type=Path, required=True, help="JSON lines with the scores")
-    scoring.add_argument("--ids", action="store_true", help="add the ids that the deciding lane's graph was given")
+    scoring.add_argument("--ids", action="store_true", help="add the ids that the fast lane's graph was given")
     judging = verbs.add_parser("evaluate", help="RouteLLM's protocol on WEIR_BENCHMARKS")
     judging.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
     judging.add_argument("--benchmarks", type=Path, default=_folder("WEIR_BENCHMARKS"), help="(WEIR_BENCHMARKS)")
     judging.add_argument("--rounds", type=int, default=1000, help="bootstrap resamples")
     return parser
+
+
+def _datasheet(args: argparse.Namespace) -> None:
+    sources = train.Sources(args.data, args.corpus, args.benchmarks, args.cache)
+    rows = train.gather_all(config.load(args.config), sources)
+    args.out.write_text(datasheet.render(rows), encoding="utf-8")
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -57,6 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         print(tiny.make(args.out))
     elif args.verb == "train":
         _train(args)
+    elif args.verb == "datasheet":
+        _datasheet(args)
     elif args.verb == "score":
         print(score.score_file(args.bundle, args.source, args.out, args.ids), file=sys.stderr)
     elif args.benchmarks is None:

@@ -51,6 +51,7 @@ class Heads:
 
     quality_l2: float
     shape_l2: float
+    invariance: float
     domain_c: float
     domain_corpus: float
     tokens_l2: float

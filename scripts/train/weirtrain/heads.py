@@ -28,13 +28,15 @@ class Linear:
 @dataclass(frozen=True)
 class QualityTask:
     """Soft targets of both qualities. `group` numbers the outcome sets; rows of
-    group -1 (the project's own corpus) say where zero is."""
+    group -1 (the project's own corpus) say where zero is. `edits` holds what
+    edits that must not count did to the features, one a row."""
 
     features: Array
     efficient: Array
     high: Array
     weight: Array
     group: Ints
+    edits: Array
 
 
 def sigmoid(x: Array) -> Array:
@@ -60,15 +62,18 @@ def _centred(task: QualityTask) -> tuple[Array, Array, Array, Array]:
     return x, y, level_x, level_y
 
 
-def fit_quality(task: QualityTask, l2: Array) -> Linear:
+def fit_quality(task: QualityTask, l2: Array, invariance: float) -> Linear:
     """Fits both quality logits, [d, 2], by ridge regression of the efficient
-    model's quality and of the gain, `l2` a feature. Every outcome set keeps its
-    own level, so that neither a set's difficulty nor its format carries score;
-    the level of the result is the corpus's. A probability p becomes the logit
+    model's quality and of the gain, `l2` a feature; `invariance` is the price of
+    the mean squared change that the edits make. Every outcome set keeps its own
+    level, so that neither a set's difficulty nor its format carries score; the
+    level of the result is the corpus's. A probability p becomes the logit
     4 (p - 1/2): the line that meets the logistic curve in its middle."""
     x, y, level_x, level_y = _centred(task)
     share = task.weight / task.weight.sum()
     gram = (x * share[:, None]).T @ x + np.diag(l2)
+    if len(task.edits):
+        gram += invariance * task.edits.T @ task.edits / len(task.edits)
     w = np.linalg.solve(gram, (x * share[:, None]).T @ y)
     bias = level_y - level_x @ w
     both = np.stack([w[:, 0], w[:, 0] + w[:, 1]], axis=1)

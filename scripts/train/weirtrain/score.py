@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from weirtrain.bundle import DOMAINS, read_files, tolerance_of, worst_difference
 from weirtrain.calibrate import Knot, calibrated_logit, sigmoid
@@ -136,11 +134,11 @@ class Bundle:
                     raise ValueError(f"probe {i}, lane {name}: outputs differ by {gap:.3g}, allowed {allowed:.3g}")
 
     def classify(self, text: str) -> Scores:
-        """Scores one text through the cascade, as the service does."""
+        """Scores one text through the cascade, as the service does; `ids` are the fast lane's."""
         fast = self.lanes["fast"].classify(text)
         if self._cascade is None or fast.gain < self._cascade["low"] or fast.gain > self._cascade["high"]:
             return fast
-        return self.lanes["base"].classify(text)
+        return replace(self.lanes["base"].classify(text), ids=fast.ids)
 
 
 def text_of(record: Mapping[str, Any]) -> str:
@@ -191,7 +189,3 @@ def score_file(folder: Path, source: Path, target: Path, with_ids: bool) -> int:
             count += 1
     return count
 
-
-def gains(bundle: Bundle, texts: Iterable[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """The gain of each text, through the served cascade."""
-    return np.array([bundle.classify(t).gain for t in texts], dtype=np.float64)

@@ -126,6 +126,13 @@ class Targets:
     high: Array
 
 
+def gather_all(config: Config, sources: Sources) -> Rows:
+    """The rows that `train` would read with the same configuration."""
+    words = vocabulary(config, sources.cache)
+    encoder = Encoder(open_tokenizer(words.tokenizer), Window(**asdict(config.window)), words.prefix, words.suffix)
+    return gather(sources, config, encoder)
+
+
 def quality_targets(rows: Sequence[Row], config: Config) -> Targets:
     """Factorised outcomes, or the labels where the row has them."""
     efficient, high = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
@@ -206,18 +213,20 @@ def _tokens_head(x: Array, rows: Sequence[Row], weight: Array, l2: float) -> tup
     return head, float(np.quantile(miss, 0.9))
 
 
-def _augmented(rows: Sequence[Row], soft: Targets, encoder: Encoder, config: Config) -> tuple[list[Row], Targets]:
-    """The rows and their edited copies, which keep the targets of what they were made from."""
+def _augmented(rows: Sequence[Row], soft: Targets, encoder: Encoder, config: Config) -> tuple[list[Row], Targets, Ints]:
+    """The rows and their edited copies, which keep the targets of what they were
+    made from, and the place of each one's source."""
     copies = [r for r in augment.variants(rows, config.weights.copies) if readable(encoder, r.text)]
     at = {(r.set, r.id): i for i, r in enumerate(rows)}
     source = np.array([*range(len(rows)), *(at[r.set, r.id] for r in copies)], dtype=np.int64)
-    return [*rows, *copies], Targets(soft.efficient[source], soft.high[source])
+    return [*rows, *copies], Targets(soft.efficient[source], soft.high[source]), source
 
 
 def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: Config) -> Fitted:
     """Fits table weights, heads and the out-of-distribution space on the training rows."""
     soft = quality_targets(rows, config)
-    rows, soft = _augmented(rows, soft, encoder, config)
+    originals = len(rows)
+    rows, soft, source = _augmented(rows, soft, encoder, config)
     tokens = tokenize(encoder, [r.text for r in rows])
     matrix = counts(tokens.ids, len(words.vectors))
     table = make_table(words.vectors, smooth_weights(matrix, config.embedding.smooth, words.silent))
@@ -229,10 +238,11 @@ def fit_heads(rows: Sequence[Row], words: Vocabulary, encoder: Encoder, config: 
     weight = row_weights(rows, config)
     known = np.flatnonzero(~np.isnan(soft.efficient))
     group = _group_numbers(rows)
-    task = heads.QualityTask(x[known], soft.efficient[known], soft.high[known], weight[known], group[known])
+    edits = (x - x[source])[originals:]
+    task = heads.QualityTask(x[known], soft.efficient[known], soft.high[known], weight[known], group[known], edits)
     h = config.heads
     l2 = np.concatenate([np.full(pooled.shape[1], h.quality_l2), np.full(tokens.shapes.shape[1], h.shape_l2)])
-    quality = heads.fit_quality(task, l2)
+    quality = heads.fit_quality(task, l2, h.invariance)
     tokens_head, p90 = _tokens_head(x, rows, weight, h.tokens_l2)
     values, axes = np.linalg.eigh(np.cov((pooled - centre).T))
     top = np.argsort(values)[::-1][: config.ood.components]
