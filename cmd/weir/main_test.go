@@ -75,7 +75,7 @@ func TestExitCodes(t *testing.T) {
 func TestRouteForPeopleAndPrograms(t *testing.T) {
 	code, out, _ := weir(t, "Why is the sky blue?", "route", "--classifier", "lexical", "--explain", "-")
 	require.Equal(t, exitOK, code)
-	for _, want := range []string{"model", "complexity", "chosen", "rejected: its domains", "max_quality_gap 0.1, from the policy"} {
+	for _, want := range []string{"model", "complexity", "chosen", "rejected: its domains", "max_quality_gap 0.15, from the policy"} {
 		assert.Contains(t, out, want)
 	}
 	code, out, _ = weir(t, "", "route", "--classifier", "lexical", "--json", "--model", "anthropic/claude-opus-5-5", "hi")
