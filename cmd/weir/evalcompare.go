@@ -36,7 +36,7 @@ func evalCompareCommand(w world) *cobra.Command {
 		Long: `Compare replays every set twice: as the flags say, and with what --other-bundle, --other-policy and --other-config change. Differences are
 paired: both sides see the same resampled prompts. --threshold says what sending prompts of at least that gain to the strong model does; --reach
 cost_saved=0.5 or --reach quality_kept=0.95 looks for the threshold on one half of the set and measures it on the other. These
-thresholds are on gain; a policy's max_quality_gap acts on the qualities that the cards expect and need not give the same share.`,
+thresholds are on gain; where no card has a quality curve of its own, they are what a policy calls max_quality_gap.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEvalCompare(cmd.Context(), w, f) },
 	}
