@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -57,6 +58,10 @@ def _held(row: Row, share: int) -> bool:
 
 def gather(sources: Sources, config: Config, encoder: Encoder) -> Rows:
     """Reads every row, drops what repeats an evaluation prompt, parts off the held-out share."""
+    if sources.data is None:
+        print("warning: WEIR_DATA is not set: training on the project's own corpus alone", file=sys.stderr)
+    if sources.benchmarks is None:
+        print("warning: WEIR_BENCHMARKS is not set: rows are checked against no benchmark's prompts", file=sys.stderr)
     rows = [r for folder in (sources.data, sources.corpus) if folder is not None for r in read_folder(folder)]
     rows = [r for r in rows if readable(encoder, r.text)]
     evaluation = [r for r in rows if r.split == "eval"]
