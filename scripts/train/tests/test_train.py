@@ -79,9 +79,7 @@ def test_training_gives_a_bundle_that_opens_and_has_learned(
 def test_the_graph_computes_what_the_trainer_computed() -> None:
     rng = np.random.default_rng(3)
     words = tiny.vocabulary()
-    encoder = Encoder(
-        open_tokenizer(tiny.tokenizer_json(words)), Window(32, 16, 256, 128), (tiny.CLS,), (tiny.SEP,)
-    )
+    encoder = Encoder(open_tokenizer(tiny.tokenizer_json(words)), Window(32, 16, 256, 128), (tiny.CLS,), (tiny.SEP,))
     table = make_table(
         rng.normal(0, 1, (len(words), 8)).astype(np.float32), rng.uniform(0, 1, len(words)).astype(np.float32)
     )

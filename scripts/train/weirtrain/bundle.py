@@ -106,9 +106,7 @@ def _lane_entry(lane: str, spec: LaneSpec) -> dict[str, Any]:
             "head_bytes": w.head_bytes,
             "tail_bytes": w.tail_bytes,
         },
-        "calibration": {
-            name: {"knots": [k.as_json() for k in knots]} for name, knots in spec.calibration.items()
-        },
+        "calibration": {name: {"knots": [k.as_json() for k in knots]} for name, knots in spec.calibration.items()},
         "output_tokens": dict(spec.output_tokens),
         "ood": {"threshold": spec.ood_threshold},
         "tolerance": dict(spec.tolerance),
@@ -134,9 +132,7 @@ def write(folder: Path, spec: BundleSpec) -> str:
         "version": spec.version,
         "description": spec.description,
         "license": "Apache-2.0",
-        "files": {
-            name: {"sha256": sha256(data), "bytes": len(data)} for name, data in sorted(files.items())
-        },
+        "files": {name: {"sha256": sha256(data), "bytes": len(data)} for name, data in sorted(files.items())},
         "references": dict(spec.references),
         "domains": list(DOMAINS),
         "lanes": {lane: _lane_entry(lane, part) for lane, part in spec.lanes.items()},

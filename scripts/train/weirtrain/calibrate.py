@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 
+
 @dataclass(frozen=True)
 class Knot:
     """At the graph's logit x the calibrated logit is y, within lo..hi nine times in ten."""

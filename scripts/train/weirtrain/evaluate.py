@@ -50,9 +50,7 @@ def evaluate(folder: Path, benchmarks: Path, rounds: int, seed: int, show: Calla
     _show_mean("mmlu+gsm", draws[:2], points[:2], show)
 
 
-def _show_mean(
-    name: str, draws: list[Array], points: list[tuple[float, float]], show: Callable[[str], None]
-) -> None:
+def _show_mean(name: str, draws: list[Array], points: list[tuple[float, float]], show: Callable[[str], None]) -> None:
     mean = np.mean(draws, axis=0)
     got, base = np.mean(points, axis=0)
     above = float((mean[:, 0] > RANDOM).mean())

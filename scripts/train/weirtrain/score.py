@@ -188,4 +188,3 @@ def score_file(folder: Path, source: Path, target: Path, with_ids: bool) -> int:
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
     return count
-
