@@ -102,7 +102,11 @@ func curveClass(name string) string {
 
 // headlineCurves tells which baselines have a curve, and the legend.
 func headlineCurves(s *Result) (curves []string, entries []legendEntry) {
-	entries = []legendEntry{{"curve weir", "line", "Weir, by gain"}, {"curve random", "line", "random (and zero router)"}}
+	random := "random"
+	if weak, strong := s.Baselines[BaselineAlwaysWeak], s.Baselines[BaselineAlwaysStrong]; s.Strong > s.Weak && costOf(strong) > costOf(weak) {
+		random = "random (and zero router)" // the hull of two models is the line between them
+	}
+	entries = []legendEntry{{"curve weir", "line", "Weir, by gain"}, {"curve random", "line", random}}
 	for _, one := range []legendEntry{{BaselineLength, "line", "prompt length"}, {BaselineDomain, "line", "domain oracle"}, {BaselineOracle, "line", "per-query oracle"}} {
 		if len(s.Baselines[one.class].Curve) > 0 {
 			curves = append(curves, one.class)
@@ -111,7 +115,7 @@ func headlineCurves(s *Result) (curves []string, entries []legendEntry) {
 	}
 	return curves, append(entries,
 		legendEntry{"dot weir", "diamond", "the policy"}, legendEntry{"dot weak", "circle", "always efficient"},
-		legendEntry{"dot strong", "circle", "always strong"}, legendEntry{"dot oracle", "triangle", "better model a prompt"})
+		legendEntry{"dot strong", "circle", "always strong"}, legendEntry{"dot oracle", "triangle", "better model each time"})
 }
 
 // fit chooses the axes so that everything drawn is inside.
