@@ -44,10 +44,17 @@ CONFIGS: dict[str, Config] = {
     for name, members in {
         "smollm2-135m": (Member("smollm2-135m", "none"),),
         "smollm2-135m-fewshot": (Member("smollm2-135m", "general"),),
+        "smollm2-135m-tools": (Member("smollm2-135m", "tools"),),
         "gemma3-270m-fewshot": (Member("gemma3-270m", "general"),),
         "gemma3-270m-matched": (Member("gemma3-270m", "matched"),),
         "gemma3-270m-tools": (Member("gemma3-270m", "tools"),),
         "gemma3-270m-tools-vote5": (Member("gemma3-270m", "tools", 5, 0.5),),
         "panel": (Member("smollm2-135m", "none"), Member("gemma3-270m", "tools", 5, 0.5)),
+        "council": (
+            Member("smollm2-135m", "none"),
+            Member("smollm2-135m", "tools"),
+            Member("gemma3-270m", "matched"),
+            Member("gemma3-270m", "tools", 5, 0.5),
+        ),
     }.items()
 }

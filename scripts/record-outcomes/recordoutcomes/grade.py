@@ -103,12 +103,12 @@ def table(graded: Graded) -> str:
     order = graded.order
     if not order:
         return "no configuration has answered every prompt yet"
-    weak = graded.scores(order[0])
+    bases = (order[0], min(order, key=graded.mean_nano_usd))
     overall = [
         [
             f"`{c}`",
             _percent(interval(graded.scores(c))),
-            "" if c == order[0] else _percent(interval(graded.scores(c) - weak)),
+            *["" if c == base else _percent(interval(graded.scores(c) - graded.scores(base))) for base in bases],
             f"{graded.mean_nano_usd(c):,.0f}",
         ]
         for c in order
@@ -122,7 +122,10 @@ def table(graded: Graded) -> str:
     return "\n\n".join(
         [
             f"{len(graded.rows)} prompts; right answers in percent with 95 % bootstrap intervals.",
-            _grid(["configuration", "right %", "minus the weakest", "notional nano-USD an answer"], overall),
+            _grid(
+                ["configuration", "right %", "minus the weakest", "minus the cheapest", "notional nano-USD an answer"],
+                overall,
+            ),
             f"At least one configuration right: {100 * oracle.mean():.1f} %.",
             _grid(["", "n", *[f"`{c}`" for c in order]], split + _by_level(graded)),
         ]
