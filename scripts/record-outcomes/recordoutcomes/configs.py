@@ -50,6 +50,12 @@ CONFIGS: dict[str, Config] = {
         "gemma3-270m-tools": (Member("gemma3-270m", "tools"),),
         "gemma3-270m-tools-vote5": (Member("gemma3-270m", "tools", 5, 0.5),),
         "panel": (Member("smollm2-135m", "none"), Member("gemma3-270m", "tools", 5, 0.5)),
+        "quartet": (
+            Member("smollm2-135m", "none"),
+            Member("smollm2-135m", "tools"),
+            Member("gemma3-270m", "matched"),
+            Member("gemma3-270m", "tools"),
+        ),
         "council": (
             Member("smollm2-135m", "none"),
             Member("smollm2-135m", "tools"),
