@@ -69,6 +69,10 @@ train: ## train a bundle into OUT (default build/model) from the outcome sets in
 model-verify: build ## prove the committed bundles: digests, contract, golden probes
 	for bundle in models/*/manifest.json; do bin/weir model verify "$$(dirname "$$bundle")"; done
 
+.PHONY: eval
+eval: build ## replay the recorded sets through models/default: cost saved against quality kept (ARGS: more flags)
+	scripts/eval $(ARGS)
+
 ##@ Change
 
 .PHONY: check
