@@ -94,7 +94,7 @@ func LoadConfig(file string, getenv func(string) string) (*Rules, error) {
 	}
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read config: %w", err)
+		return nil, fmt.Errorf("read config: %w: name a file that can be read, or none for the embedded config", err)
 	}
 	return ParseConfig(text, file, getenv)
 }

@@ -141,6 +141,9 @@ func (f *routeFlags) run(ctx context.Context, w world, req *weirv1.RouteRequest)
 		return err
 	}
 	resp, err := server.NewRouterService(r, store).Route(ctx, req)
+	if server.Invalid(err) {
+		return usageError("%w", err)
+	}
 	if err != nil {
 		return err
 	}

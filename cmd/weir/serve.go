@@ -149,7 +149,7 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	}
 	defer adm.reloadOnHangup(ctx, logger)()
 	err = s.Run(ctx)
-	logger.Info("stopped", "error", err)
+	logger.Info("stopped", "in_time", err == nil)
 	return err
 }
 
