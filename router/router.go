@@ -128,7 +128,7 @@ func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *
 	switch {
 	case err == nil:
 		d.Scores, d.Scored = scores, true
-		d.UnscoredTokens += uncounted(&scores, len(text))
+		d.UnscoredTokens += max(leastTokens(text)-int64(scores.InputTokens), 0)
 	case !survivable(ctx, err):
 		return err
 	default:
@@ -172,31 +172,6 @@ func scoringError(err error) string {
 	default:
 		return "failed"
 	}
-}
-
-// bytesToTokens estimates from above: three bytes a token is shorter than any
-// tokenizer's average on prose or code, in the scripts that take one byte a
-// letter, and about a letter a token in the others.
-func bytesToTokens(n int) int64 { return int64(n+2) / 3 }
-
-// uncounted is what the classifier's count leaves out. A WordPiece tokenizer
-// makes one unknown token of any unbroken run of more than a hundred letters: a
-// page of Thai or of hex digits counts as three. A text with fewer than a token
-// for eight bytes is counted by its bytes instead, so that a bound on cost holds.
-func uncounted(s *classifier.Scores, n int) int64 {
-	if 8*s.InputTokens >= n {
-		return 0
-	}
-	return max(bytesToTokens(n)-int64(s.InputTokens), 0)
-}
-
-func unscoredTokens(req *Request, scored int) int64 {
-	all := req.OtherBytes
-	for _, m := range req.Messages {
-		all += len(m.Text)
-	}
-	const perMessage = 8 // role markers of the providers' chat templates
-	return bytesToTokens(max(all-scored, 0)) + int64(perMessage*len(req.Messages)) + int64(MediaTokens*req.MediaParts)
 }
 
 // Snapshot leases what serves, for those who show it. Release it.

@@ -117,16 +117,45 @@ func TestRoute(t *testing.T) {
 	require.NoError(t, seen.errs[0])
 }
 
-// TestUnbrokenTextIsCountedByItsBytes: the fake says 100 tokens, as WordPiece
-// says few of a long run without a space.
-func TestUnbrokenTextIsCountedByItsBytes(t *testing.T) {
+// TestTextThatLooksShortIsCountedByItsBytes: the fake says 100 tokens, as
+// WordPiece says few of what it does not know.
+func TestTextThatLooksShortIsCountedByItsBytes(t *testing.T) {
+	prose := strings.Repeat("Please read the report and tell me what it means. ", 80)
+	for name, tc := range map[string]struct {
+		text string
+		want int64
+	}{
+		"Thai":                   {strings.Repeat("ไทย", 1000), 9000 / 3},
+		"emoji with spaces":      {strings.Repeat("\U0001F642 ", 1000), 4000/3 + 1000/6},
+		"hex":                    {strings.Repeat("deadbeef", 1000), 8000 / 3},
+		"hex behind prose":       {prose + strings.Repeat("deadbeef", 3000), 24000/3 + 4000/6},
+		"hex in between prose":   {prose + strings.Repeat("deadbeef", 3000) + " " + prose, 24000/3 + 8000/6},
+		"NULs":                   {"a" + strings.Repeat("\x00", 3000), 1000},
+		"a hundred letters a go": {strings.Repeat(strings.Repeat("a", 101)+" ", 100), 10100/3 + 100/6},
+	} {
+		r, _, _ := newRouter(t, &fake{})
+		req := ask(tc.text)
+		req.Demand.Override.Models = []string{"h/dear"}
+		rec, err := r.Route(t.Context(), req)
+		require.NoError(t, err, name)
+		// h/dear's ratio is 1.25, and a message's role markers are 8 tokens.
+		assert.InDelta(t, 1.25*float64(tc.want+8), float64(rec.Decision.Chosen.InputTokens), 3, name)
+	}
 	r, _, _ := newRouter(t, &fake{})
-	rec, err := r.Route(t.Context(), ask(strings.Repeat("ไทย", 1000)))
+	rec, err := r.Route(t.Context(), ask(strings.Repeat("word ", 100)))
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, rec.Decision.Chosen.InputTokens, int64(9000/3))
-	rec, err = r.Route(t.Context(), ask(strings.Repeat("word ", 150)))
-	require.NoError(t, err)
-	assert.Less(t, rec.Decision.Chosen.InputTokens, int64(150), "ordinary text is counted by its tokens")
+	assert.Less(t, rec.Decision.Chosen.InputTokens, int64(140), "ordinary text is counted by its tokens")
+}
+
+func BenchmarkRouteTokensOf4MB(b *testing.B) {
+	for name, unit := range map[string]string{"words": "what it means ", "emoji": "\U0001F642", "NUL": "\x00"} {
+		text := strings.Repeat(unit, (4<<20)/len(unit))
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				router.LeastTokensForTest(text)
+			}
+		})
+	}
 }
 
 func TestBrokenClassifierCostsMoneyNotAvailability(t *testing.T) {
