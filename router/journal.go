@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,6 +32,20 @@ type Record struct {
 	Propensity float64
 	// ScoringError says in one word why the prompt was not scored; "" when it was.
 	ScoringError string
+}
+
+// BestCandidates is how many candidates an answer shows, and the journal keeps,
+// of a decision that was not asked to explain itself.
+const BestCandidates = 5
+
+// kept is the record as it is kept: a catalog of fifty models would otherwise
+// cost the journal 15 KB a decision.
+func (r Record) kept() Record {
+	if !r.Explain {
+		d := &r.Decision
+		d.Ranked, d.Rejected = slices.Clone(d.Ranked[:min(len(d.Ranked), BestCandidates)]), nil
+	}
+	return r
 }
 
 // Journal keeps decisions and their outcomes. It is safe for concurrent use.

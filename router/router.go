@@ -106,7 +106,7 @@ func (r *Router) Route(ctx context.Context, req *Request) (Record, error) {
 	rec.Total = r.cfg.Now().Sub(start)
 	if err == nil {
 		rec.ID = r.cfg.NewID()
-		r.cfg.Journal.Append(rec)
+		r.cfg.Journal.Append(rec.kept())
 	}
 	if r.cfg.Observer != nil {
 		r.cfg.Observer.Routed(&rec, err)

@@ -113,8 +113,16 @@ func TestRoute(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, rec.Decision.Chosen.Model.ID, kept.Decision.Chosen.Model.ID)
 	assert.Empty(t, outcomes)
-	require.Len(t, seen.recs, 1)
-	require.NoError(t, seen.errs[0])
+	assert.Nil(t, kept.Decision.Rejected, "the journal does not hold the whole catalog")
+	assert.NotEmpty(t, rec.Decision.Rejected, "the answer does")
+	req.Explain = true
+	rec, err = r.Route(t.Context(), req)
+	require.NoError(t, err)
+	kept, _, err = r.Decision(rec.ID)
+	require.NoError(t, err)
+	assert.Equal(t, rec.Decision, kept.Decision, "asked to explain, it keeps everything")
+	require.Len(t, seen.recs, 2)
+	require.NoError(t, errors.Join(seen.errs...))
 }
 
 // TestTextThatLooksShortIsCountedByItsBytes: the fake says 100 tokens, as

@@ -11,9 +11,6 @@ import (
 	"github.com/weirhq/weir/router"
 )
 
-// bestCandidates is how many candidates an answer without explain holds.
-const bestCandidates = 5
-
 // decisionOf turns a record into the wire's decision.
 func decisionOf(rec *router.Record) *weirv1.Decision {
 	d := &rec.Decision
@@ -54,7 +51,7 @@ func decisionOf(rec *router.Record) *weirv1.Decision {
 func candidatesOf(rec *router.Record) []*weirv1.Candidate {
 	ranked, rejected := rec.Decision.Ranked, rec.Decision.Rejected
 	if !rec.Explain {
-		ranked, rejected = ranked[:min(len(ranked), bestCandidates)], nil
+		ranked, rejected = ranked[:min(len(ranked), router.BestCandidates)], nil
 	}
 	n := len(ranked) + len(rejected)
 	cards, intervals := make([]weirv1.Candidate, n), make([]weirv1.Interval, n)

@@ -196,7 +196,7 @@ func TestDecisionOfUnscoredAndUnpriced(t *testing.T) {
 
 func TestCandidates(t *testing.T) {
 	rec := testRecord(true, 7, 3)
-	assert.Len(t, decisionOf(rec).GetCandidates(), bestCandidates)
+	assert.Len(t, decisionOf(rec).GetCandidates(), router.BestCandidates)
 	rec.Explain = true
 	all := decisionOf(rec).GetCandidates()
 	require.Len(t, all, 10)
