@@ -372,7 +372,8 @@ func (m *measurement) flags(out *Result, r *replayed, tied, usable bool) {
 	out.Flags = []Flag{}
 	flag(!usable, FlagGap, "strong minus weak is %.4f [%.4f, %.4f], not above 0: PGR, APGR and CPT are not given", out.Gap.Value, out.Gap.Lo, out.Gap.Hi)
 	flag(usable && out.Gap.Value < 0.1, FlagSmallGap, "strong minus weak is %.4f, under .10: PGR is noisy", out.Gap.Value)
-	flag(!out.Skill, FlagNoSkill, "APGR minus random is %.4f [%.4f, %.4f], minus prompt length %.4f [%.4f, %.4f]: not both are above 0",
+	flag(!usable, FlagNoSkill, "without a gap between the models no router can show skill")
+	flag(usable && !out.Skill, FlagNoSkill, "APGR minus random is %.4f [%.4f, %.4f], minus prompt length %.4f [%.4f, %.4f]: not both are above 0",
 		out.APGROverRandom.Value, out.APGROverRandom.Lo, out.APGROverRandom.Hi, out.APGROverLength.Value, out.APGROverLength.Lo, out.APGROverLength.Hi)
 	flag(!out.Monotone, FlagNonMonotone, "quality goes down along the curve: interpolated CPT is one of several crossings, cpt_true is the least share")
 	flag(tied, FlagTiedEdges, "scores tie at quantile edges: shares are not the tenths, and RouteLLM's code refuses such scores")
