@@ -2,6 +2,7 @@ package eval
 
 import (
 	"iter"
+	"time"
 
 	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/router"
@@ -48,6 +49,11 @@ type Config struct {
 	// Progress, if set, is told how many cases of a set were read so far, and at
 	// the end of each stage. It is called from one goroutine at a time.
 	Progress func(set, stage string, done int)
+	// Now, if set, times the classifier, and CoreHourUSD prices the time, in
+	// dollars for an hour of one core: what routing itself costs. With Now nil
+	// the report says nothing of it, and is the same in every run.
+	Now         func() time.Time
+	CoreHourUSD float64
 	// Version and Binary go into the manifest.
 	Version, Binary string
 }

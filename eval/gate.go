@@ -209,6 +209,7 @@ func metricsOf(s *Result) []metric {
 		{"cpt50_true", cpt(s.CPTTrue, "50")},
 		{"cpt80_true", cpt(s.CPTTrue, "80")},
 		{"cost_saved", s.CostSaved},
+		{"cost_saved_net", s.CostSavedNet},
 		{"quality_kept", s.QualityKept},
 		{"share", s.Policy.Share},
 		{"quality", s.Policy.Quality},

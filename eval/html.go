@@ -62,8 +62,9 @@ func htmlFuncs() template.FuncMap {
 	return template.FuncMap{
 		"iv": showInterval, "num": showNumber, "count": showCount, "short": shortDigest, "title": baselineTitle,
 		"cpt": cptCell, "bounds": rangeOf,
-		"value": func(i Interval, scale float64, digits int) string { return showNumber(i.Value*scale, digits) },
-		"times": func(v, scale float64) float64 { return v * scale },
+		"value":   func(i Interval, scale float64, digits int) string { return showNumber(i.Value*scale, digits) },
+		"routing": routingLine,
+		"times":   func(v, scale float64) float64 { return v * scale },
 		"cell": func(i Interval, scale float64, digits int) htmlCell {
 			return htmlCell{showNumber(i.Value*scale, digits), rangeOf(i, scale, digits)}
 		},

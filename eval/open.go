@@ -15,10 +15,11 @@ import (
 //	mmlu-pro:DIR     see MMLUPro
 //	zeroeval:DIR     see ZeroEval
 //	journal:FILE     see Journal
+//	labels:DIR       see Labels
 func Open(spec string) ([]Source, error) {
 	kind, path, ok := strings.Cut(spec, ":")
 	if !ok || path == "" {
-		return nil, fmt.Errorf("set %q is not KIND:PATH: write weir:FILE, routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR or journal:FILE", spec)
+		return nil, fmt.Errorf("set %q is not KIND:PATH: write weir:FILE, routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR, journal:FILE or labels:DIR", spec)
 	}
 	switch kind {
 	case "weir":
@@ -36,8 +37,10 @@ func Open(spec string) ([]Source, error) {
 		return ZeroEval(path)
 	case "journal":
 		return []Source{{Name: stem(path), Cases: Journal(path)}}, nil
+	case "labels":
+		return Labels(path)
 	default:
-		return nil, fmt.Errorf("set %q is of unknown kind %q: use weir, routellm, routerbench, mmlu-pro, zeroeval or journal", spec, kind)
+		return nil, fmt.Errorf("set %q is of unknown kind %q: use weir, routellm, routerbench, mmlu-pro, zeroeval, journal or labels", spec, kind)
 	}
 }
 

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -348,4 +350,69 @@ func TestRunRefuses(t *testing.T) {
 			require.ErrorContains(t, err, tc.says)
 		})
 	}
+}
+
+func TestRoutingItselfIsPricedByTheClock(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Unix(0, 0)
+	clock := func() time.Time { // each reading is 1 ms after the last: a prompt takes 1 ms
+		mu.Lock()
+		defer mu.Unlock()
+		now = now.Add(time.Millisecond)
+		return now
+	}
+	cases := simulated(300, 2, 1)
+	for i := range cases {
+		cases[i].CostUSD = map[string]float64{"small": 0.0001, "large": 0.001}
+	}
+	cfg := Config{
+		Sources: []Source{{Name: "s", Weak: "small", Strong: "large", Cases: seqOf(cases...)}}, Classifier: &spoken{}, Bootstrap: 50,
+		Workers: 1, Now: clock, CoreHourUSD: 3.6,
+	}
+	report, _, err := Run(t.Context(), cfg)
+	require.NoError(t, err)
+	assert.Equal(t, int64(300), report.Routing.Scored)
+	assert.InDelta(t, 1, report.Routing.MeanMS, 1e-9)
+	assert.InDelta(t, 1, report.Routing.USDPerMillion, 1e-9, "$3.60 an hour is $0.001 a second: a million ms cost $1")
+	s := report.Sets[0]
+	assert.InDelta(t, s.CostSaved.Value-1e-6/0.001, s.CostSavedNet.Value, 1e-12, "a thousandth of a strong call")
+
+	cfg.Now, cfg.Sources = nil, []Source{{Name: "s", Weak: "small", Strong: "large", Cases: seqOf(cases...)}}
+	report, _, err = Run(t.Context(), cfg)
+	require.NoError(t, err)
+	assert.Nil(t, report.Routing)
+	assert.False(t, report.Sets[0].CostSavedNet.Known())
+}
+
+func TestLabelsAreReadAsASet(t *testing.T) {
+	dir := t.TempDir()
+	line := func(id, split, labels string) string {
+		return `{"id":"` + id + `","set":"corpus-x","split":"` + split + `","prompt":"p","domain":"legal","kind":"question","lang":"en","labels":[` + labels + `]}` + "\n"
+	}
+	a := `{"by":"a","complexity":1,"q_efficient":0.5,"q_high":0.9,"domain":"legal","output_tokens":10}`
+	b := `{"by":"b","complexity":2,"q_efficient":0.7,"q_high":0.8,"domain":"legal","output_tokens":20}`
+	writeFile(t, dir, "x.jsonl", line("1", "train", a)+line("2", "eval", a+","+b))
+	sources, err := Open("labels:" + dir)
+	require.NoError(t, err)
+	var got []Case
+	for c, err := range sources[0].Cases {
+		require.NoError(t, err)
+		got = append(got, c)
+	}
+	require.Len(t, got, 1, "training rows do not measure")
+	assert.InDelta(t, .6, got[0].Outcomes[LabelledEfficient], 1e-12)
+	assert.InDelta(t, .85, got[0].Outcomes[LabelledHigh], 1e-12)
+	assert.Contains(t, got[0].Note, "not answers")
+
+	for text, want := range map[string]string{
+		line("3", "eval", ""): "labels is empty", "{\"id\":1}\n": "is no record", `{"unknown":1}` + "\n": "unknown field",
+	} {
+		writeFile(t, dir, "x.jsonl", text)
+		for _, err := range sources[0].Cases {
+			require.ErrorContains(t, err, want)
+			require.ErrorContains(t, err, "x.jsonl line 1")
+		}
+	}
+	_, err = Open("labels:" + t.TempDir())
+	require.ErrorContains(t, err, "training-data/corpus")
 }

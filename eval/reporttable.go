@@ -24,10 +24,19 @@ func WriteTable(w io.Writer, r *Report) error {
 	m := &r.Manifest
 	wrapTo(buf, "", fmt.Sprintf("policy %s; bundle %s %s; config %s; binary %s %s; seed %d, %d resamples, intervals 95 %% paired bootstrap; * uses outcomes, no router can know them",
 		m.Policy, m.BundleName, shortDigest(m.Bundle), shortDigest(m.Config), m.Version, shortDigest(m.Binary), m.Seed, m.Bootstrap))
+	if r.Routing != nil {
+		wrapTo(buf, "", "routing itself: "+routingLine(r.Routing))
+	}
 	if err := buf.Flush(); err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
 	return nil
+}
+
+// routingLine says what routing itself took.
+func routingLine(r *Routing) string {
+	return fmt.Sprintf("%s ms a prompt (mean of %s scored here), $%s a million prompts at $%g an hour of one core",
+		showNumber(r.MeanMS, 3), showCount(int(r.Scored)), showNumber(r.USDPerMillion, 4), r.CoreHourUSD)
 }
 
 func tableSet(buf *bufio.Writer, s *Result) error {
@@ -50,6 +59,9 @@ func tableSet(buf *bufio.Writer, s *Result) error {
 		return err
 	}
 	fmt.Fprintln(buf)
+	if s.CostSavedNet.Known() {
+		wrapTo(buf, "  ", fmt.Sprintf("cost saved after paying for the routing itself: %s %%", showInterval(s.CostSavedNet, 100, 2)))
+	}
 	wrapTo(buf, "  ", fmt.Sprintf("APGR over random %s, over prompt length %s; CPT is the %% of calls to strong at that %% of the gap",
 		showInterval(s.APGROverRandom, 1, 3), showInterval(s.APGROverLength, 1, 3)))
 	t = tabwriter.NewWriter(buf, 0, 0, 2, ' ', 0)

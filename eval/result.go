@@ -61,6 +61,23 @@ type Report struct {
 	Version  int      `json:"version"`
 	Sets     []Result `json:"sets"`
 	Manifest Manifest `json:"manifest"`
+	// Routing is what the routing itself took; nil when it was not timed.
+	Routing *Routing `json:"routing,omitempty"`
+}
+
+// Routing is what it took to score: time, and money at the price of a core. It
+// is measured on the machine and at the load of the run, so it is the one part
+// of a report that another run does not repeat. A call waits for a core while
+// all are busy, and that counts: the figures are from above.
+type Routing struct {
+	// Scored is how many prompts were scored; the cache's are not among them.
+	Scored int64 `json:"scored"`
+	// MeanMS is the mean time to score a prompt, in milliseconds.
+	MeanMS float64 `json:"mean_ms"`
+	// CoreHourUSD is what an hour of one core was taken to cost.
+	CoreHourUSD float64 `json:"core_hour_usd"`
+	// USDPerMillion is what scoring a million prompts costs at that price.
+	USDPerMillion float64 `json:"usd_per_million_prompts"`
 }
 
 // Manifest says what a report was made of, so that another can be held beside it.
@@ -153,6 +170,9 @@ type Result struct {
 	// always strong, and quality/quality of always strong.
 	CostSaved   Interval `json:"cost_saved"`
 	QualityKept Interval `json:"quality_kept"`
+	// CostSavedNet is CostSaved after paying for the routing itself; null where
+	// costs are not recorded money, or routing was not timed.
+	CostSavedNet Interval `json:"cost_saved_net"`
 	// Baselines by name; see the Baseline constants.
 	Baselines map[string]Baseline `json:"baselines"`
 	Flags     []Flag              `json:"flags"`

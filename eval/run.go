@@ -36,6 +36,7 @@ func Run(ctx context.Context, cfg Config) (_ *Report, _ []*Sample, err error) {
 		return nil, nil, fmt.Errorf("eval: %w", err)
 	}
 	defer func() { err = errors.Join(err, scorer.Close()) }()
+	scorer.now = cfg.Now
 	info := cfg.Classifier.Info()
 	report := &Report{Version: 1, Manifest: Manifest{
 		Binary: cfg.Binary, Version: cfg.Version, Bundle: info.Digest, BundleName: info.Name + " " + info.Version,
@@ -55,7 +56,27 @@ func Run(ctx context.Context, cfg Config) (_ *Report, _ []*Sample, err error) {
 		report.Manifest.Sets[src.Name] = r.digest
 		samples = append(samples, r.sample)
 	}
+	report.price(scorer, cfg.CoreHourUSD)
 	return report, samples, nil
+}
+
+// price says what scoring cost, and takes it off what was saved: a router that
+// costs more than it saves must show it.
+func (r *Report) price(s *Scorer, coreHour float64) {
+	if n := s.timed.Load(); n > 0 {
+		mean := float64(s.spent.Load()) / float64(n) // nanoseconds
+		r.Routing = &Routing{Scored: n, MeanMS: mean / 1e6, CoreHourUSD: coreHour, USDPerMillion: 1e6 * mean / 3.6e12 * coreHour}
+	}
+	for i := range r.Sets {
+		set := &r.Sets[i]
+		set.CostSavedNet = unknown()
+		if r.Routing == nil || set.Costs.Basis != "recorded" || !(set.Costs.StrongUSD > 0) {
+			continue
+		}
+		share := r.Routing.USDPerMillion / 1e6 / set.Costs.StrongUSD
+		saved := set.CostSaved
+		set.CostSavedNet = Interval{saved.Value - share, saved.Lo - share, saved.Hi - share}
+	}
 }
 
 func (c *Config) check() error {
@@ -78,6 +99,9 @@ func (c *Config) check() error {
 	}
 	if (c.Weak == "") != (c.Strong == "") || (c.Weak != "" && c.Weak == c.Strong) {
 		errs = append(errs, fmt.Errorf("weak %q and strong %q: give two different models, or neither", c.Weak, c.Strong))
+	}
+	if !(c.CoreHourUSD >= 0 && c.CoreHourUSD <= 1e6) {
+		errs = append(errs, fmt.Errorf("core hour price %v: give dollars for an hour of one core, 0 to 1e6", c.CoreHourUSD))
 	}
 	for name, p := range map[string]float64{"weak": c.WeakPrice, "strong": c.StrongPrice} {
 		if !(p >= 0 && p <= 1e6) {

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/weirhq/weir/classifier"
 )
@@ -15,6 +17,9 @@ import (
 type Scorer struct {
 	classifier classifier.Classifier
 	cache      *scoreCache
+	// now times the classifier; nil where nobody asks.
+	now          func() time.Time
+	timed, spent atomic.Int64
 }
 
 // NewScorer makes a scorer. It keeps scores in dir, one file a classifier, and
@@ -44,7 +49,7 @@ func (s *Scorer) Score(ctx context.Context, text string) (scores classifier.Scor
 			return scores, ok, err
 		}
 	}
-	scores, err = s.classifier.Classify(ctx, text)
+	scores, err = s.classify(ctx, text)
 	if errors.Is(err, classifier.ErrNoContent) || errors.Is(err, classifier.ErrInvalidText) {
 		return classifier.Scores{}, false, nil
 	}
@@ -55,6 +60,18 @@ func (s *Scorer) Score(ctx context.Context, text string) (scores classifier.Scor
 		err = s.cache.put(key, &scores)
 	}
 	return scores, true, err
+}
+
+// classify scores, and counts the time where a clock was given.
+func (s *Scorer) classify(ctx context.Context, text string) (classifier.Scores, error) {
+	if s.now == nil {
+		return s.classifier.Classify(ctx, text)
+	}
+	start := s.now()
+	scores, err := s.classifier.Classify(ctx, text)
+	s.spent.Add(int64(s.now().Sub(start)))
+	s.timed.Add(1)
+	return scores, err
 }
 
 // Hits tells how many scores came from the cache.

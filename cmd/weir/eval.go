@@ -34,7 +34,7 @@ func evalCommand(w world) *cobra.Command {
 }
 
 // setHelp lists the kinds of sets.
-const setHelp = `weir:FILE (JSONL, plain or .zst; #SET for one set in it), routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR or journal:FILE`
+const setHelp = `weir:FILE (JSONL, plain or .zst; #SET for one set in it), routellm:DIR, routerbench:PATH, mmlu-pro:DIR, zeroeval:DIR, journal:FILE or labels:DIR`
 
 // evalFlags are what a replay needs; other verbs of eval use them too.
 type evalFlags struct {
@@ -48,6 +48,7 @@ type evalFlags struct {
 	seed                   uint64
 	bootstrap              int
 	asJSON, asTable        bool
+	coreHour               float64
 }
 
 func (f *evalFlags) add(cmd *cobra.Command) {
@@ -63,6 +64,7 @@ func (f *evalFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.calibrate, "calibrate", "", "set that freezes thresholds before the others are measured")
 	cmd.Flags().StringVar(&f.cache, "cache", "", "folder that keeps scores between runs (default: none)")
 	cmd.Flags().Uint64Var(&f.seed, "seed", 1, "seed of everything random")
+	cmd.Flags().Float64Var(&f.coreHour, "core-hour-price", 0.05, "dollars for an hour of one core, to price the routing itself; 0 leaves it out, so that runs repeat to the byte")
 	cmd.Flags().IntVar(&f.bootstrap, "bootstrap", 1000, "resamples behind every interval; 0 for none")
 }
 
@@ -141,6 +143,10 @@ func (f *evalFlags) evalConfig(w world) (*eval.Config, error) {
 	cfg := &eval.Config{
 		Rules: rules, Policy: f.policy, Weak: f.weak, Strong: f.strong, WeakPrice: f.weakPrice, StrongPrice: f.strongPrice,
 		Splits: f.splits, Seed: f.seed, Bootstrap: f.bootstrap, CacheDir: f.cache, Version: version,
+		CoreHourUSD: f.coreHour,
+	}
+	if f.coreHour != 0 {
+		cfg.Now = time.Now
 	}
 	if f.bootstrap == 0 {
 		cfg.Bootstrap = -1

@@ -42,6 +42,9 @@ func TestEvalRun(t *testing.T) {
 			QualityKept  map[string]*float64 `json:"quality_kept"`
 			Baselines    map[string]any
 		}
+		Routing struct {
+			USDPerMillion float64 `json:"usd_per_million_prompts"`
+		}
 		Manifest struct {
 			Binary, Bundle, Config string
 			Sets                   map[string]string
@@ -71,8 +74,12 @@ func TestEvalRun(t *testing.T) {
 	assert.Equal(t, uint64(4), m.Seed)
 	assert.Equal(t, 50, m.Bootstrap)
 
-	_, again, _ := weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--json", "--bootstrap", "50", "--seed", "4")
-	assert.Equal(t, out, again, "the same inputs give the same report")
+	assert.Positive(t, report.Routing.USDPerMillion, "what routing itself costs is in the report")
+	again := func() string {
+		_, out, _ := weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--json", "--bootstrap", "50", "--seed", "4", "--core-hour-price", "0")
+		return out
+	}
+	assert.Equal(t, again(), again(), "the same inputs give the same report; only the time that scoring took differs")
 
 	code, out, _ = weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--bootstrap", "0", "--cache", t.TempDir())
 	require.Equal(t, exitOK, code)
