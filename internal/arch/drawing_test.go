@@ -28,6 +28,7 @@ type room struct {
 //	3  internal/server -> router, classifier, proto    internal/upstream, ledger -> router
 //	   internal/telemetry -> router, classifier        internal/swap -> router, eval
 //	   eval -> router, classifier                      classifier/onnx -> classifier
+//	   internal/watch -> nothing
 //	2  router -> classifier
 //	1  classifier                                      proto
 //
@@ -49,7 +50,8 @@ func drawing() []room {
 		{name: "eval", arrows: []string{"router", "classifier"}, modules: []string{"github.com/klauspost/compress", "golang.org/x/sync/errgroup", "gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "internal/upstream", arrows: []string{"router"}},
 		{name: "internal/ledger", arrows: []string{"router"}, modules: []string{"modernc.org/sqlite"}, noNetwork: true},
-		{name: "internal/swap", arrows: []string{"router", "eval", "classifier"}, noNetwork: true},
+		{name: "internal/swap", arrows: []string{"router", "eval", "classifier"}, modules: []string{"gonum.org/v1/gonum"}, noNetwork: true},
+		{name: "internal/watch", modules: []string{"github.com/fsnotify/fsnotify"}, noNetwork: true},
 		{
 			name: "internal/server", arrows: []string{"router", "classifier", "proto/weir/v1"}, testArrows: []string{"internal/telemetry"},
 			modules: append([]string{"golang.org/x/net/netutil"}, grpc...),
