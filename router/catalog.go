@@ -107,6 +107,10 @@ type Deployment struct {
 	Upstream *Upstream
 	// Name is the model's name at the upstream.
 	Name string
+	// Price is what the model costs here where that is not the model's own
+	// price; nil elsewhere. It is never dearer than the model's in any kind, so
+	// that a bound computed from the model's holds wherever a call lands.
+	Price *Price
 }
 
 // QualityCurve is a model's expected quality: sigmoid(Intercept +
@@ -152,6 +156,15 @@ func (m *Model) EffectiveTier() Tier {
 		return m.StandsInFor
 	}
 	return m.Tier
+}
+
+// PriceAt is what a call costs at a deployment of the model. Settle with it;
+// decide with the model's own price, which bounds them all.
+func (m *Model) PriceAt(d Deployment) Price {
+	if d.Price != nil {
+		return *d.Price
+	}
+	return m.Price
 }
 
 // Callable tells whether at least one deployment has its key.

@@ -158,8 +158,9 @@ type fileQuality struct {
 }
 
 type fileDeployment struct {
-	Upstream string `yaml:"upstream"`
-	Name     string `yaml:"name"`
+	Upstream string     `yaml:"upstream"`
+	Name     string     `yaml:"name"`
+	Price    *filePrice `yaml:"price"`
 }
 
 type filePolicy struct {

@@ -168,7 +168,7 @@ func (b *builder) model(path string, f *fileModel, upstreams map[string]*Upstrea
 		if d.Name == "" {
 			b.fault(at+".name", "is empty: write the model's name at the upstream")
 		}
-		m.Deployments = append(m.Deployments, Deployment{Upstream: u, Name: d.Name})
+		m.Deployments = append(m.Deployments, Deployment{Upstream: u, Name: d.Name, Price: b.ownPrice(at+".price", d.Price, &m.Price)})
 	}
 	m.Quality = b.quality(path+".quality", f.Quality)
 	return m
@@ -274,6 +274,33 @@ func (b *builder) price(path string, f *filePrice) Price {
 		b.fault(path+".date", "%q is no day: write YYYY-MM-DD", f.Date)
 	}
 	return p
+}
+
+// ownPrice reads a deployment's price and holds it under the model's, kind by
+// kind: the model's bounds every call, whichever deployment serves it.
+func (b *builder) ownPrice(path string, f *filePrice, card *Price) *Price {
+	if f == nil {
+		return nil
+	}
+	p := b.price(path, f)
+	if !p.Input.Known {
+		b.fault(path, "has no figures: give input and output, or leave it out where the model's price holds")
+		return nil
+	}
+	if !card.Input.Known {
+		b.fault(path, "is known, but the model's is not: give the model the dearest of its deployments' prices")
+		return &p
+	}
+	of := func(p *Price) [6]Rate {
+		return [6]Rate{p.Input, p.CachedInput.or(p.Input), p.CacheWrite.or(p.Input), p.Output, p.Reasoning.or(p.Output), p.PerRequest}
+	}
+	own, most := of(&p), of(card)
+	for i, key := range [...]string{"input", "cached_input", "cache_write", "output", "reasoning", "per_request"} {
+		if own[i].Nano > most[i].Nano {
+			b.fault(path+"."+key, "costs %s, more than the model's %s: raise the model's price, which bounds every deployment", own[i].Nano, most[i].Nano)
+		}
+	}
+	return &p
 }
 
 // amount reads "$2.50/M" (for a million tokens) or "$2.50", by the unit wanted.
