@@ -44,8 +44,7 @@ type Observer interface {
 	Routed(r *Record, err error)
 }
 
-// Config is what a Router is made of. All but ClassifyTimeout and Observer are
-// required.
+// Config is what a Router is made of. Store, Journal, Now and NewID are required.
 type Config struct {
 	Store   *Store
 	Journal Journal
@@ -56,6 +55,18 @@ type Config struct {
 	// means DefaultClassifyTimeout.
 	ClassifyTimeout time.Duration
 	Observer        Observer
+
+	// Caller calls providers; without it Complete answers ErrNoUpstream.
+	Caller Caller
+	// Ledger keeps what completions cost; nil keeps nothing, and refuses
+	// idempotency keys and budgets.
+	Ledger     Ledger
+	Completion CompletionObserver
+	// Random gives numbers of [0, 1), safe for concurrent use; nil means
+	// math/rand/v2. Only the choice among deployments and back-off use it.
+	Random func() float64
+	// ScoreCache keeps scores of texts seen before; nil for none.
+	ScoreCache *ScoreCache
 }
 
 // DefaultClassifyTimeout is far above the fast lane's fraction of a millisecond
