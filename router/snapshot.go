@@ -20,6 +20,9 @@ type Snapshot struct {
 	retired atomic.Bool
 	once    sync.Once
 	drained chan struct{}
+	// before is the snapshot that this one replaced, while that is leased: it may
+	// hold the same classifier.
+	before atomic.Pointer[Snapshot]
 }
 
 // Store holds the snapshot that serves, behind one pointer. Config reload and
@@ -61,9 +64,16 @@ func (s *Snapshot) Release() {
 	}
 }
 
-// Drained waits until a replaced snapshot has no lease left. After it returned
-// nil, nobody uses its classifier through it.
+// Drained waits until a replaced snapshot has no lease left, nor any that served
+// before it. After it returned nil, nobody uses its classifier, which earlier
+// snapshots may have held beside other rules.
 func (s *Snapshot) Drained(ctx context.Context) error {
+	if b := s.before.Load(); b != nil {
+		if err := b.Drained(ctx); err != nil {
+			return err
+		}
+		s.before.Store(nil)
+	}
 	select {
 	case <-s.drained:
 		return nil
@@ -87,10 +97,30 @@ func (s *Store) Publish(change func(classifier.Classifier, *Rules) (classifier.C
 	if c == nil || r == nil {
 		return nil, fmt.Errorf("publish: snapshot needs a classifier and rules")
 	}
-	s.current.Store(&Snapshot{Classifier: c, Rules: r, drained: make(chan struct{})})
+	old.forget()
+	next := &Snapshot{Classifier: c, Rules: r, drained: make(chan struct{})}
+	next.before.Store(old)
+	s.current.Store(next)
 	old.retired.Store(true)
 	if old.leases.Load() == 0 {
 		old.once.Do(func() { close(old.drained) })
 	}
 	return old, nil
+}
+
+// forget lets go of the snapshots before s that nobody leases any more, so that
+// reloads do not make an endless chain of them.
+func (s *Snapshot) forget() {
+	b := s.before.Load()
+	if b == nil {
+		return
+	}
+	b.forget()
+	select {
+	case <-b.drained:
+		if b.before.Load() == nil {
+			s.before.Store(nil)
+		}
+	default:
+	}
 }

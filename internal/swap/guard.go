@@ -1,0 +1,194 @@
+package swap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/router"
+)
+
+// guard counts what comes of the serving bundle's scores, and compares a bundle
+// that settles with the one before. It is safe for concurrent use and does little
+// for each decision.
+type guard struct {
+	policy SettlePolicy
+	now    func() time.Time
+
+	mu sync.Mutex
+	// digest is whose decisions count: those of leases on another are left out.
+	digest string
+	// recent and older are the last two spans: a baseline that is neither of one
+	// minute nor of last month.
+	recent, older counts
+	began         time.Time
+	// baseline is the bundle's before while this one settles; else nil.
+	baseline *counts
+	judged   int64
+	tripped  bool
+}
+
+// span is how long counts are gathered before they grow old.
+const span = 5 * time.Minute
+
+// judgeEvery is how many decisions lie between two judgements.
+const judgeEvery = 25
+
+// counts are of one bundle.
+type counts struct {
+	requests, failed int64
+	scored, strong   int64
+	latency          [latencyBuckets]int64
+}
+
+// latencyBuckets are a fifth of an octave wide from a microsecond on: up to about
+// half a minute, and beyond that the last.
+const (
+	latencyBuckets = 125
+	perOctave      = 5
+)
+
+func bucketOf(d time.Duration) int {
+	us := d.Seconds() * 1e6
+	if us <= 1 {
+		return 0
+	}
+	return min(int(perOctave*math.Log2(us)), latencyBuckets-1)
+}
+
+// median is the middle of the bucket that holds it; 0 without requests.
+func (c *counts) median() time.Duration {
+	var total, seen int64
+	for _, n := range c.latency {
+		total += n
+	}
+	for i, n := range c.latency {
+		if seen += n; n > 0 && 2*seen >= total {
+			return time.Duration(math.Exp2((float64(i)+0.5)/perOctave) * float64(time.Microsecond))
+		}
+	}
+	return 0
+}
+
+func (c *counts) plus(o *counts) *counts {
+	sum := *c
+	sum.requests += o.requests
+	sum.failed += o.failed
+	sum.scored += o.scored
+	sum.strong += o.strong
+	for i, n := range o.latency {
+		sum.latency[i] += n
+	}
+	return &sum
+}
+
+// blameless tells the errors that say nothing about the bundle.
+func blameless(err error) bool {
+	for _, target := range []error{
+		context.Canceled, context.DeadlineExceeded, classifier.ErrInvalidText, classifier.ErrNoContent,
+		router.ErrUnknownModel, router.ErrUnknownPolicy,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// serve says which bundle's decisions count from now on. settling compares them
+// with the one that served until now.
+func (g *guard) serve(digest string, settling bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.baseline = nil
+	if settling {
+		g.baseline = g.recent.plus(&g.older)
+	}
+	g.digest, g.recent, g.older = digest, counts{}, counts{}
+	g.began, g.judged, g.tripped = g.now(), 0, false
+}
+
+// settled ends the comparison.
+func (g *guard) settled() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.baseline = nil
+}
+
+// observe counts a decision. It returns why the settling bundle must go, once; ""
+// as long as it may stay.
+func (g *guard) observe(r *router.Record, err error) string {
+	if err != nil && blameless(err) {
+		return ""
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r.BundleDigest != g.digest {
+		return ""
+	}
+	c := &g.recent
+	c.requests++
+	switch {
+	case err != nil || r.ScoringError != "":
+		c.failed++
+	default:
+		c.scored++
+		if m := r.Decision.Chosen.Model; m != nil && m.EffectiveTier() > router.Efficient {
+			c.strong++
+		}
+		c.latency[bucketOf(r.Classify)]++
+	}
+	if g.baseline == nil {
+		if g.now().Sub(g.began) > span {
+			g.older, g.recent, g.began = g.recent, counts{}, g.now()
+		}
+		return ""
+	}
+	if g.tripped || c.requests < int64(g.policy.MinRequests) || c.requests-g.judged < judgeEvery {
+		return ""
+	}
+	g.judged = c.requests
+	why := g.policy.judge(g.baseline, c)
+	g.tripped = why != ""
+	return why
+}
+
+// judge compares a settling bundle with the one before. Where that saw too little,
+// only failures are judged: they need no comparison.
+func (p *SettlePolicy) judge(before, now *counts) string {
+	enough := before.requests >= int64(p.MinRequests)
+	share := func(k, n int64) float64 { return float64(k) / float64(max(n, 1)) }
+	f0, f1 := 0.0, share(now.failed, now.requests)
+	n0 := now.requests
+	if enough {
+		f0, n0 = share(before.failed, before.requests), before.requests
+	}
+	if f1-f0 > p.MaxFailures && beyondChance(f0, n0, f1, now.requests) {
+		return fmt.Sprintf("%.1f %% of %d prompts failed, %.1f %% did before: at most %.1f points more are allowed (settle.max_failures)",
+			100*f1, now.requests, 100*f0, 100*p.MaxFailures)
+	}
+	if !enough || now.scored < int64(p.MinRequests) {
+		return ""
+	}
+	if m0, m1 := before.median(), now.median(); m1 > p.MinLatency && m1.Seconds() > p.MaxLatencyRatio*m0.Seconds() {
+		return fmt.Sprintf("scoring takes %s at the median, %s before: at most %g times are allowed (settle.max_latency_ratio)", m1, m0, p.MaxLatencyRatio)
+	}
+	s0, s1 := share(before.strong, before.scored), share(now.strong, now.scored)
+	if math.Abs(s1-s0) > p.MaxTierChange && beyondChance(s0, before.scored, s1, now.scored) {
+		return fmt.Sprintf("%.1f %% of %d prompts go above the cheapest tier, %.1f %% did before: at most %.0f points of difference are allowed (settle.max_tier_change)",
+			100*s1, now.scored, 100*s0, 100*p.MaxTierChange)
+	}
+	return ""
+}
+
+// beyondChance tells a difference of two shares of more than four standard errors:
+// it is asked many times while a bundle settles.
+func beyondChance(p0 float64, n0 int64, p1 float64, n1 int64) bool {
+	pooled := (p0*float64(n0) + p1*float64(n1)) / float64(n0+n1)
+	se := math.Sqrt(pooled * (1 - pooled) * (1/float64(n0) + 1/float64(n1)))
+	return math.Abs(p1-p0) > 4*se
+}
