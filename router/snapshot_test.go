@@ -52,4 +52,5 @@ func TestReloadsMakeNoChain(t *testing.T) {
 		runtime.GC()
 		return len(freed) >= 90
 	}, 10*time.Second, 10*time.Millisecond, "%d of 100 old snapshots were freed", len(freed))
+	runtime.KeepAlive(store) // it leads to the serving snapshot
 }
