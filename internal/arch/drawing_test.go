@@ -27,6 +27,7 @@ type room struct {
 //	4  cmd/weir -> everything below
 //	3  internal/server -> router, classifier, proto    internal/upstream, ledger -> router
 //	   internal/telemetry -> router, classifier        internal/swap -> router, eval
+//	   internal/catalog -> router
 //	   eval -> router, classifier                      classifier/onnx -> classifier
 //	   internal/watch -> nothing
 //	2  router -> classifier
@@ -50,6 +51,7 @@ func drawing() []room {
 		{name: "eval", arrows: []string{"router", "classifier"}, modules: []string{"github.com/klauspost/compress", "golang.org/x/sync/errgroup", "gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "internal/upstream", arrows: []string{"router"}},
 		{name: "internal/ledger", arrows: []string{"router"}, modules: []string{"modernc.org/sqlite"}, noNetwork: true},
+		{name: "internal/catalog", arrows: []string{"router"}, noNetwork: true},
 		{name: "internal/swap", arrows: []string{"router", "eval", "classifier"}, modules: []string{"gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "internal/watch", modules: []string{"github.com/fsnotify/fsnotify"}, noNetwork: true},
 		{
