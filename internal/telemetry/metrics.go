@@ -34,7 +34,7 @@ type Build struct {
 }
 
 // Metrics counts. Make one by NewMetrics. It is safe for concurrent use and
-// implements router.Observer and the server's Observer.
+// implements router.Observer, router.CompletionObserver and the server's Observer.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -48,6 +48,8 @@ type Metrics struct {
 	truncated prometheus.Counter
 	strange   prometheus.Counter
 	serving   *prometheus.GaugeVec
+
+	*completions
 }
 
 type decisionKey struct {
@@ -90,11 +92,13 @@ func NewMetrics(registry *prometheus.Registry, build Build) (*Metrics, error) {
 	buildInfo := gauge(metricBuild, "What runs; always 1.", labelVersion, labelRevision, labelGo)
 	m.serving = gauge(metricServing, "The bundle and the config that decide; always 1.", labelBundle, labelConfig)
 
+	var more []prometheus.Collector
+	m.completions, more = newCompletions()
 	var faults []error
-	for _, c := range []prometheus.Collector{
+	for _, c := range append(more,
 		decisions, models, errs, classify, failures, rpc, route, truncated, strange, buildInfo, m.serving,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
+	) {
 		faults = append(faults, registry.Register(c))
 	}
 	if err := errors.Join(faults...); err != nil {

@@ -16,6 +16,13 @@ const (
 	metricRPCDuration        = "weir.rpc.duration"
 	metricBuild              = "weir.build.info"
 	metricServing            = "weir.serving.info"
+	metricCompletions        = "weir.complete.calls"
+	metricCompleteDuration   = "weir.complete.duration"
+	metricAttempts           = "weir.complete.attempts"
+	metricCost               = "weir.complete.cost.nano.usd"
+	metricSavings            = "weir.complete.savings.nano.usd"
+	metricUnpriced           = "weir.complete.unpriced"
+	metricScoreCache         = "weir.complete.score.cache.hits"
 
 	labelTier     = "tier"
 	labelReason   = "reason"
@@ -52,6 +59,34 @@ const (
 	attrInput      = "weir.classifier.input_tokens"
 	attrCause      = "weir.classifier.failure"
 	attrError      = "error.type"
+)
+
+// The names of OpenTelemetry's semantic conventions for generative AI, version
+// 1.41: their status is development, so they are pinned here and change in one
+// place. Nothing that holds text (messages, instructions, tool arguments) is
+// ever set.
+const (
+	metricTokens    = "gen_ai.client.token.usage"
+	metricOperation = "gen_ai.client.operation.duration"
+	metricFirst     = "gen_ai.client.operation.time_to_first_chunk"
+
+	attrOperation     = "gen_ai.operation.name"
+	attrProvider      = "gen_ai.provider.name"
+	attrRequestModel  = "gen_ai.request.model"
+	attrTokenType     = "gen_ai.token.type"
+	attrInputTokens   = "gen_ai.usage.input_tokens"
+	attrOutputTokens  = "gen_ai.usage.output_tokens"
+	attrCacheRead     = "gen_ai.usage.cache_read.input_tokens"
+	attrCacheCreation = "gen_ai.usage.cache_creation.input_tokens"
+	attrCost          = "weir.complete.cost.nano_usd"
+	attrEstimated     = "weir.complete.usage.estimated"
+
+	operationChat = "chat"
+	tokensInput   = "input"
+	tokensOutput  = "output"
+
+	labelOutcome = "outcome"
+	labelStatus  = "status"
 )
 
 // other stands for every label value beyond a metric's bound, unscored for what
