@@ -60,7 +60,7 @@ func newCompletions() (*completions, []prometheus.Collector) {
 	attempts := counter(metricAttempts, "Upstream calls by provider, model and outcome: ok, or the kind of failure.", genAI(labelOutcome)...)
 	duration := histogram(metricOperation+"_seconds", "Time of an upstream call.", operationBuckets(), genAI(attrError)...)
 	first := histogram(metricFirst+"_seconds", "Time to the first content of an upstream call.", operationBuckets(), genAI()...)
-	tokens := histogram(metricTokens, "Tokens billed by an upstream call, by type.", tokenBuckets(), genAI(attrTokenType)...)
+	tokens := histogram(metricBilled, "Tokens billed by an upstream call, by type.", tokenBuckets(), genAI(attrBilledKind)...)
 	cost := counter(metricCost, "Money spent, in nano-dollars; exact to 2^53.", genAI()[1:]...)
 	total := histogram(metricCompleteDuration+"_seconds", "Time of a completion with all its attempts.", operationBuckets())
 	savings := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -118,8 +118,8 @@ func (m *Metrics) AttemptDone(_ context.Context, _ *router.Record, a *router.Att
 		c.first.get(at).Observe(a.FirstContent.Seconds())
 	}
 	if a.Usage.Input > 0 || a.Usage.Output > 0 {
-		c.tokens.get(tokenKey{at, tokensInput}).Observe(float64(a.Usage.Input))
-		c.tokens.get(tokenKey{at, tokensOutput}).Observe(float64(a.Usage.Output))
+		c.tokens.get(tokenKey{at, billedIn}).Observe(float64(a.Usage.Input))
+		c.tokens.get(tokenKey{at, billedOut}).Observe(float64(a.Usage.Output))
 	}
 	if a.CostKnown {
 		c.cost.get(at).Add(float64(a.Cost))
@@ -183,8 +183,8 @@ func (o *tracedCompletions) AttemptDone(ctx context.Context, rec *router.Record,
 		attribute.String(attrProvider, a.Upstream),
 		attribute.String(attrRequestModel, a.Model),
 		attribute.String(attrDecision, rec.ID),
-		attribute.Int64(attrInputTokens, a.Usage.Input),
-		attribute.Int64(attrOutputTokens, a.Usage.Output),
+		attribute.Int64(attrBilledIn, a.Usage.Input),
+		attribute.Int64(attrBilledOut, a.Usage.Output),
 		attribute.Int64(attrCacheRead, a.Usage.CachedInput),
 		attribute.Int64(attrCacheCreation, a.Usage.CacheWrite),
 		attribute.Bool(attrEstimated, a.Usage.Estimated),

@@ -66,24 +66,24 @@ const (
 // place. Nothing that holds text (messages, instructions, tool arguments) is
 // ever set.
 const (
-	metricTokens    = "gen_ai.client.token.usage"
+	metricBilled    = "gen_ai.client.token.usage"
 	metricOperation = "gen_ai.client.operation.duration"
 	metricFirst     = "gen_ai.client.operation.time_to_first_chunk"
 
 	attrOperation     = "gen_ai.operation.name"
 	attrProvider      = "gen_ai.provider.name"
 	attrRequestModel  = "gen_ai.request.model"
-	attrTokenType     = "gen_ai.token.type"
-	attrInputTokens   = "gen_ai.usage.input_tokens"
-	attrOutputTokens  = "gen_ai.usage.output_tokens"
+	attrBilledKind    = "gen_ai.token.type"
+	attrBilledIn      = "gen_ai.usage.input_tokens"
+	attrBilledOut     = "gen_ai.usage.output_tokens"
 	attrCacheRead     = "gen_ai.usage.cache_read.input_tokens"
 	attrCacheCreation = "gen_ai.usage.cache_creation.input_tokens"
 	attrCost          = "weir.complete.cost.nano_usd"
 	attrEstimated     = "weir.complete.usage.estimated"
 
 	operationChat = "chat"
-	tokensInput   = "input"
-	tokensOutput  = "output"
+	billedIn      = "input"
+	billedOut     = "output"
 
 	labelOutcome = "outcome"
 	labelStatus  = "status"
