@@ -89,12 +89,12 @@ func loadNamed(w world, name string) (*router.Rules, error) {
 	return rules, err
 }
 
-func readCatalog(name string, format catalog.Format) (*catalog.File, error) {
+func readCatalog(name string, format catalog.Format) (file *catalog.File, err error) {
 	in, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
 	}
-	defer in.Close()
+	defer func() { err = errors.Join(err, in.Close()) }()
 	raw, err := io.ReadAll(io.LimitReader(in, maxCatalog+1))
 	if err != nil {
 		return nil, fmt.Errorf("read catalog: %w", err)
@@ -102,8 +102,7 @@ func readCatalog(name string, format catalog.Format) (*catalog.File, error) {
 	if len(raw) > maxCatalog {
 		return nil, fmt.Errorf("read catalog: %s is larger than %d bytes", name, maxCatalog)
 	}
-	file, err := catalog.Read(raw, format)
-	if err != nil {
+	if file, err = catalog.Read(raw, format); err != nil {
 		return nil, faultsError(fmt.Errorf("%s: %w", name, err))
 	}
 	return file, nil

@@ -83,9 +83,10 @@ func split(figure string) (digits string, exponent int, err error) {
 		}
 		return "", 0, ErrNegative
 	}
-	mantissa, power := figure, ""
+	mantissa := figure
 	if at := strings.IndexAny(figure, "eE"); at >= 0 {
-		mantissa, power = figure[:at], strings.TrimPrefix(figure[at+1:], "+")
+		mantissa = figure[:at]
+		power := strings.TrimPrefix(figure[at+1:], "+")
 		if exponent, err = strconv.Atoi(power); err != nil || strings.HasPrefix(power, "+") {
 			return "", 0, ErrNoFigure
 		}
