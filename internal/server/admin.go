@@ -10,40 +10,16 @@ import (
 	"github.com/weirhq/weir/router"
 )
 
-// adminService is AdminService. Swapping bundles is not offered: those methods
-// say so.
+// adminService is AdminService. Where swap is nil, swapping bundles is not
+// offered: those methods say so.
 type adminService struct {
 	weirv1.UnimplementedAdminServiceServer
 	store *router.Store
 	admin Admin
+	swap  Swapper
 }
 
 const noSwap = "this server does not swap bundles while it runs: start it again with the other bundle"
-
-// StageBundle implements AdminService.
-func (*adminService) StageBundle(context.Context, *weirv1.StageBundleRequest) (*weirv1.StageBundleResponse, error) {
-	return nil, &unavailableError{what: noSwap}
-}
-
-// PromoteBundle implements AdminService.
-func (*adminService) PromoteBundle(context.Context, *weirv1.PromoteBundleRequest) (*weirv1.PromoteBundleResponse, error) {
-	return nil, &unavailableError{what: noSwap}
-}
-
-// RollbackBundle implements AdminService.
-func (*adminService) RollbackBundle(context.Context, *weirv1.RollbackBundleRequest) (*weirv1.RollbackBundleResponse, error) {
-	return nil, &unavailableError{what: noSwap}
-}
-
-// GetBundle implements AdminService.
-func (s *adminService) GetBundle(context.Context, *weirv1.GetBundleRequest) (*weirv1.GetBundleResponse, error) {
-	return &weirv1.GetBundleResponse{Serving: s.serving()}, nil
-}
-
-// ListBundles implements AdminService. Only the serving bundle ever served.
-func (s *adminService) ListBundles(context.Context, *weirv1.ListBundlesRequest) (*weirv1.ListBundlesResponse, error) {
-	return &weirv1.ListBundlesResponse{Bundles: []*weirv1.Bundle{s.serving()}}, nil
-}
 
 func (s *adminService) serving() *weirv1.Bundle {
 	snap := s.store.Acquire()

@@ -73,6 +73,9 @@ func admit(desc grpc.ServiceDesc, tokens *tokenFile) *grpc.ServiceDesc {
 	return &desc
 }
 
+// stageTimeout bounds StageBundle: an examination has a bound of its own below it.
+const stageTimeout = 70 * time.Minute
+
 // bound gives every call that is no stream its deadline when its headers have
 // come, so that a body that trickles in is bounded too. The context ends with
 // the call: its parent is the call's own.
@@ -80,7 +83,11 @@ func (s *Server) bound(ctx context.Context, info *tap.Info) (context.Context, er
 	if !strings.HasPrefix(info.FullMethodName, ownPrefix) || info.FullMethodName == weirv1.RouterService_Complete_FullMethodName {
 		return ctx, nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, s.cfg.RequestTimeout)
+	timeout := s.cfg.RequestTimeout
+	if info.FullMethodName == weirv1.AdminService_StageBundle_FullMethodName {
+		timeout = max(timeout, stageTimeout)
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	context.AfterFunc(ctx, cancel)
 	return bounded, nil
 }

@@ -211,7 +211,7 @@ func (s *Server) newAdmin() *grpc.Server {
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.WaitForHandlers(true),
 	)
-	g.RegisterService(admit(weirv1.AdminService_ServiceDesc, nil), &adminService{store: s.cfg.Store, admin: s.cfg.Admin})
+	g.RegisterService(admit(weirv1.AdminService_ServiceDesc, nil), &adminService{store: s.cfg.Store, admin: s.cfg.Admin, swap: s.cfg.Swap})
 	healthv1.RegisterHealthServer(g, health.NewServer())
 	reflection.Register(g)
 	return g

@@ -95,6 +95,8 @@ type Config struct {
 	Store *router.Store
 	// Admin serves ReloadConfig; nil answers it with UNIMPLEMENTED.
 	Admin Admin
+	// Swap swaps the model bundle; nil answers with UNIMPLEMENTED.
+	Swap Swapper
 	// Warm makes the classifier ready. Until it has returned nil, health is
 	// NOT_SERVING; an error ends Run. nil means ready from the start.
 	Warm func(ctx context.Context) error

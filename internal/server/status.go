@@ -69,7 +69,7 @@ func typed[E error](err error) bool {
 // table is the status table; the first row that fits counts. What fits none is
 // INTERNAL.
 func table() []row {
-	return []row{
+	return append(bundleRows(), []row{
 		{is: typed[*panicError], code: codes.Internal, reason: "INTERNAL"},
 		{is: typed[*invalidError], code: codes.InvalidArgument, reason: "INVALID_REQUEST"},
 		{is: sentinel(errTokenMissing), code: codes.Unauthenticated, reason: "TOKEN_MISSING"},
@@ -89,7 +89,7 @@ func table() []row {
 		{is: typed[*router.ConfigError], code: codes.FailedPrecondition, reason: "CONFIG_REFUSED"},
 		{is: sentinel(context.DeadlineExceeded), code: codes.DeadlineExceeded, reason: "DEADLINE_EXCEEDED"},
 		{is: sentinel(context.Canceled), code: codes.Canceled, reason: "CANCELLED"},
-	}
+	}...)
 }
 
 // reasonOf is the reason by which logs name an error.
@@ -162,6 +162,7 @@ func detailsOf(err error, info *errdetails.ErrorInfo) []protoadapt.MessageV1 {
 		none     *router.NoEligibleError
 		tooLong  *router.ContextTooLongError
 		refused  *router.ConfigError
+		bundle   *BundleRefusedError
 		noneLeft []protoadapt.MessageV1
 	)
 	switch {
@@ -178,6 +179,8 @@ func detailsOf(err error, info *errdetails.ErrorInfo) []protoadapt.MessageV1 {
 		info.Metadata = map[string]string{"tokens": strconv.FormatInt(tooLong.Tokens, 10), "max": strconv.FormatInt(tooLong.Max, 10)}
 	case errors.As(err, &refused):
 		return []protoadapt.MessageV1{refusedConfig(refused)}
+	case errors.As(err, &bundle):
+		return []protoadapt.MessageV1{refusedBundle(bundle, info)}
 	}
 	return noneLeft
 }

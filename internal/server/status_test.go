@@ -95,6 +95,18 @@ func TestStatusTable(t *testing.T) {
 			require.Len(t, d.bad.GetFieldViolations(), 1)
 			assert.Contains(t, d.bad.GetFieldViolations()[0].GetDescription(), "f.yaml:3")
 		}},
+		{&BundleRefusedError{Gates: []Gate{{Name: "digests", Detail: "changed"}}, Report: "/r", Err: errors.New("refused")}, codes.FailedPrecondition, "BUNDLE_REFUSED", func(t *testing.T, d details) {
+			require.Len(t, d.precondition.GetViolations(), 1)
+			assert.Equal(t, "digests", d.precondition.GetViolations()[0].GetSubject())
+			assert.Equal(t, "/r", d.info.GetMetadata()["report"])
+		}},
+		{ErrBundleName, codes.InvalidArgument, "INVALID_BUNDLE_NAME", nil},
+		{ErrUnknownBundle, codes.NotFound, "UNKNOWN_BUNDLE", nil},
+		{ErrBundleServing, codes.AlreadyExists, "BUNDLE_SERVES", nil},
+		{ErrNoBundleRoot, codes.FailedPrecondition, "NO_BUNDLE_ROOT", nil},
+		{ErrNotStaged, codes.FailedPrecondition, "NOT_STAGED", nil},
+		{ErrNoPreviousBundle, codes.FailedPrecondition, "NO_PREVIOUS_BUNDLE", nil},
+		{&BundleFaultError{errors.New("disk full")}, codes.Unavailable, "BUNDLE_FAULT", nil},
 		{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", nil},
 		{context.Canceled, codes.Canceled, "CANCELLED", nil},
 	}

@@ -24,6 +24,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// BundleState says whether the serving bundle is still watched.
+type BundleState int32
+
+const (
+	// Not said: a server without swap.
+	BundleState_BUNDLE_STATE_UNSPECIFIED BundleState = 0
+	// It has settled.
+	BundleState_BUNDLE_STATE_STEADY BundleState = 1
+	// It was promoted lately: the previous one is still loaded, and comes back by itself when limits are left.
+	BundleState_BUNDLE_STATE_SETTLING BundleState = 2
+)
+
+// Enum value maps for BundleState.
+var (
+	BundleState_name = map[int32]string{
+		0: "BUNDLE_STATE_UNSPECIFIED",
+		1: "BUNDLE_STATE_STEADY",
+		2: "BUNDLE_STATE_SETTLING",
+	}
+	BundleState_value = map[string]int32{
+		"BUNDLE_STATE_UNSPECIFIED": 0,
+		"BUNDLE_STATE_STEADY":      1,
+		"BUNDLE_STATE_SETTLING":    2,
+	}
+)
+
+func (x BundleState) Enum() *BundleState {
+	p := new(BundleState)
+	*p = x
+	return p
+}
+
+func (x BundleState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (BundleState) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (BundleState) Type() protoreflect.EnumType {
+	return &file_weir_v1_admin_proto_enumTypes[0]
+}
+
+func (x BundleState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use BundleState.Descriptor instead.
+func (BundleState) EnumDescriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
 // Bundle is a model bundle.
 type Bundle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -38,7 +91,13 @@ type Bundle struct {
 	// The model whose chance of a good answer q_high is.
 	ReferenceHigh string `protobuf:"bytes,5,opt,name=reference_high,json=referenceHigh,proto3" json:"reference_high,omitempty"`
 	// Since when it serves, or served; absent for one that never did.
-	ServeTime     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=serve_time,json=serveTime,proto3" json:"serve_time,omitempty"`
+	ServeTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=serve_time,json=serveTime,proto3" json:"serve_time,omitempty"`
+	// When it stopped serving; absent while it serves, and for one that never did.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How it came to serve: "start", "promoted" or "rolled back to"; in ListBundles only.
+	Origin string `protobuf:"bytes,8,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Why it was rolled back; in ListBundles only.
+	EndReason     string `protobuf:"bytes,9,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -115,6 +174,27 @@ func (x *Bundle) GetServeTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Bundle) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *Bundle) GetOrigin() string {
+	if x != nil {
+		return x.Origin
+	}
+	return ""
+}
+
+func (x *Bundle) GetEndReason() string {
+	if x != nil {
+		return x.EndReason
+	}
+	return ""
+}
+
 // StageBundleRequest names a bundle.
 type StageBundleRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -167,7 +247,9 @@ type StageBundleResponse struct {
 	// The candidate.
 	Bundle *Bundle `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
 	// What each gate said.
-	Gates         []*Gate `protobuf:"bytes,2,rep,name=gates,proto3" json:"gates,omitempty"`
+	Gates []*Gate `protobuf:"bytes,2,rep,name=gates,proto3" json:"gates,omitempty"`
+	// The server's file of the report for people.
+	Report        string `protobuf:"bytes,3,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -214,6 +296,13 @@ func (x *StageBundleResponse) GetGates() []*Gate {
 		return x.Gates
 	}
 	return nil
+}
+
+func (x *StageBundleResponse) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
 }
 
 // Gate is one check of a candidate.
@@ -498,7 +587,15 @@ type GetBundleResponse struct {
 	// The bundle that serves.
 	Serving *Bundle `protobuf:"bytes,1,opt,name=serving,proto3" json:"serving,omitempty"`
 	// The staged one; absent when none is.
-	Staged        *Bundle `protobuf:"bytes,2,opt,name=staged,proto3" json:"staged,omitempty"`
+	Staged *Bundle `protobuf:"bytes,2,opt,name=staged,proto3" json:"staged,omitempty"`
+	// What RollbackBundle goes to; absent when there is nothing.
+	Previous *Bundle `protobuf:"bytes,3,opt,name=previous,proto3" json:"previous,omitempty"`
+	// Whether the serving bundle is still watched.
+	State BundleState `protobuf:"varint,4,opt,name=state,proto3,enum=weir.v1.BundleState" json:"state,omitempty"`
+	// Until when it is watched, and the previous one stays loaded; absent when it has settled.
+	SettleTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=settle_time,json=settleTime,proto3" json:"settle_time,omitempty"`
+	// The last candidate that a gate refused since the last promotion; absent when none was.
+	Refusal       *BundleRefusal `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -547,6 +644,107 @@ func (x *GetBundleResponse) GetStaged() *Bundle {
 	return nil
 }
 
+func (x *GetBundleResponse) GetPrevious() *Bundle {
+	if x != nil {
+		return x.Previous
+	}
+	return nil
+}
+
+func (x *GetBundleResponse) GetState() BundleState {
+	if x != nil {
+		return x.State
+	}
+	return BundleState_BUNDLE_STATE_UNSPECIFIED
+}
+
+func (x *GetBundleResponse) GetSettleTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SettleTime
+	}
+	return nil
+}
+
+func (x *GetBundleResponse) GetRefusal() *BundleRefusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
+// BundleRefusal is a candidate that was not published.
+type BundleRefusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The candidate, as far as it could be read.
+	Bundle *Bundle `protobuf:"bytes,1,opt,name=bundle,proto3" json:"bundle,omitempty"`
+	// The gates that refused.
+	Gates []*Gate `protobuf:"bytes,2,rep,name=gates,proto3" json:"gates,omitempty"`
+	// When that was.
+	RefuseTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=refuse_time,json=refuseTime,proto3" json:"refuse_time,omitempty"`
+	// The server's file of the report for people; empty where none was written.
+	Report        string `protobuf:"bytes,4,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BundleRefusal) Reset() {
+	*x = BundleRefusal{}
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BundleRefusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BundleRefusal) ProtoMessage() {}
+
+func (x *BundleRefusal) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BundleRefusal.ProtoReflect.Descriptor instead.
+func (*BundleRefusal) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BundleRefusal) GetBundle() *Bundle {
+	if x != nil {
+		return x.Bundle
+	}
+	return nil
+}
+
+func (x *BundleRefusal) GetGates() []*Gate {
+	if x != nil {
+		return x.Gates
+	}
+	return nil
+}
+
+func (x *BundleRefusal) GetRefuseTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefuseTime
+	}
+	return nil
+}
+
+func (x *BundleRefusal) GetReport() string {
+	if x != nil {
+		return x.Report
+	}
+	return ""
+}
+
 // ListBundlesRequest asks for the history.
 type ListBundlesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -556,7 +754,7 @@ type ListBundlesRequest struct {
 
 func (x *ListBundlesRequest) Reset() {
 	*x = ListBundlesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +766,7 @@ func (x *ListBundlesRequest) String() string {
 func (*ListBundlesRequest) ProtoMessage() {}
 
 func (x *ListBundlesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +779,7 @@ func (x *ListBundlesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBundlesRequest.ProtoReflect.Descriptor instead.
 func (*ListBundlesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 // ListBundlesResponse holds it.
@@ -595,7 +793,7 @@ type ListBundlesResponse struct {
 
 func (x *ListBundlesResponse) Reset() {
 	*x = ListBundlesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -607,7 +805,7 @@ func (x *ListBundlesResponse) String() string {
 func (*ListBundlesResponse) ProtoMessage() {}
 
 func (x *ListBundlesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -620,7 +818,7 @@ func (x *ListBundlesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListBundlesResponse.ProtoReflect.Descriptor instead.
 func (*ListBundlesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListBundlesResponse) GetBundles() []*Bundle {
@@ -639,7 +837,7 @@ type GetConfigRequest struct {
 
 func (x *GetConfigRequest) Reset() {
 	*x = GetConfigRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +849,7 @@ func (x *GetConfigRequest) String() string {
 func (*GetConfigRequest) ProtoMessage() {}
 
 func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +862,7 @@ func (x *GetConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigRequest.ProtoReflect.Descriptor instead.
 func (*GetConfigRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 // GetConfigResponse holds it.
@@ -684,7 +882,7 @@ type GetConfigResponse struct {
 
 func (x *GetConfigResponse) Reset() {
 	*x = GetConfigResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -696,7 +894,7 @@ func (x *GetConfigResponse) String() string {
 func (*GetConfigResponse) ProtoMessage() {}
 
 func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -709,7 +907,7 @@ func (x *GetConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetConfigResponse.ProtoReflect.Descriptor instead.
 func (*GetConfigResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetConfigResponse) GetYaml() string {
@@ -749,7 +947,7 @@ type ReloadConfigRequest struct {
 
 func (x *ReloadConfigRequest) Reset() {
 	*x = ReloadConfigRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +959,7 @@ func (x *ReloadConfigRequest) String() string {
 func (*ReloadConfigRequest) ProtoMessage() {}
 
 func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +972,7 @@ func (x *ReloadConfigRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigRequest.ProtoReflect.Descriptor instead.
 func (*ReloadConfigRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 // ReloadConfigResponse says what decides now.
@@ -790,7 +988,7 @@ type ReloadConfigResponse struct {
 
 func (x *ReloadConfigResponse) Reset() {
 	*x = ReloadConfigResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[15]
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +1000,7 @@ func (x *ReloadConfigResponse) String() string {
 func (*ReloadConfigResponse) ProtoMessage() {}
 
 func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[15]
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +1013,7 @@ func (x *ReloadConfigResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadConfigResponse.ProtoReflect.Descriptor instead.
 func (*ReloadConfigResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReloadConfigResponse) GetDigest() string {
@@ -836,7 +1034,7 @@ var File_weir_v1_admin_proto protoreflect.FileDescriptor
 
 const file_weir_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x13weir/v1/admin.proto\x12\aweir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x01\n" +
+	"\x13weir/v1/admin.proto\x12\aweir.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcf\x02\n" +
 	"\x06Bundle\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
@@ -844,12 +1042,17 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x13reference_efficient\x18\x04 \x01(\tR\x12referenceEfficient\x12%\n" +
 	"\x0ereference_high\x18\x05 \x01(\tR\rreferenceHigh\x129\n" +
 	"\n" +
-	"serve_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tserveTime\"(\n" +
+	"serve_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tserveTime\x125\n" +
+	"\bend_time\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x16\n" +
+	"\x06origin\x18\b \x01(\tR\x06origin\x12\x1d\n" +
+	"\n" +
+	"end_reason\x18\t \x01(\tR\tendReason\"(\n" +
 	"\x12StageBundleRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"c\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"{\n" +
 	"\x13StageBundleResponse\x12'\n" +
 	"\x06bundle\x18\x01 \x01(\v2\x0f.weir.v1.BundleR\x06bundle\x12#\n" +
-	"\x05gates\x18\x02 \x03(\v2\r.weir.v1.GateR\x05gates\"J\n" +
+	"\x05gates\x18\x02 \x03(\v2\r.weir.v1.GateR\x05gates\x12\x16\n" +
+	"\x06report\x18\x03 \x01(\tR\x06report\"J\n" +
 	"\x04Gate\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06passed\x18\x02 \x01(\bR\x06passed\x12\x16\n" +
@@ -861,10 +1064,21 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x15RollbackBundleRequest\"A\n" +
 	"\x16RollbackBundleResponse\x12'\n" +
 	"\x06bundle\x18\x01 \x01(\v2\x0f.weir.v1.BundleR\x06bundle\"\x12\n" +
-	"\x10GetBundleRequest\"g\n" +
+	"\x10GetBundleRequest\"\xaf\x02\n" +
 	"\x11GetBundleResponse\x12)\n" +
 	"\aserving\x18\x01 \x01(\v2\x0f.weir.v1.BundleR\aserving\x12'\n" +
-	"\x06staged\x18\x02 \x01(\v2\x0f.weir.v1.BundleR\x06staged\"\x14\n" +
+	"\x06staged\x18\x02 \x01(\v2\x0f.weir.v1.BundleR\x06staged\x12+\n" +
+	"\bprevious\x18\x03 \x01(\v2\x0f.weir.v1.BundleR\bprevious\x12*\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x14.weir.v1.BundleStateR\x05state\x12;\n" +
+	"\vsettle_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"settleTime\x120\n" +
+	"\arefusal\x18\x06 \x01(\v2\x16.weir.v1.BundleRefusalR\arefusal\"\xb2\x01\n" +
+	"\rBundleRefusal\x12'\n" +
+	"\x06bundle\x18\x01 \x01(\v2\x0f.weir.v1.BundleR\x06bundle\x12#\n" +
+	"\x05gates\x18\x02 \x03(\v2\r.weir.v1.GateR\x05gates\x12;\n" +
+	"\vrefuse_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"refuseTime\x12\x16\n" +
+	"\x06report\x18\x04 \x01(\tR\x06report\"\x14\n" +
 	"\x12ListBundlesRequest\"@\n" +
 	"\x13ListBundlesResponse\x12)\n" +
 	"\abundles\x18\x01 \x03(\v2\x0f.weir.v1.BundleR\abundles\"\x12\n" +
@@ -877,7 +1091,11 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x13ReloadConfigRequest\"H\n" +
 	"\x14ReloadConfigResponse\x12\x16\n" +
 	"\x06digest\x18\x01 \x01(\tR\x06digest\x12\x18\n" +
-	"\achanged\x18\x02 \x01(\bR\achanged2\xa9\x04\n" +
+	"\achanged\x18\x02 \x01(\bR\achanged*_\n" +
+	"\vBundleState\x12\x1c\n" +
+	"\x18BUNDLE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13BUNDLE_STATE_STEADY\x10\x01\x12\x19\n" +
+	"\x15BUNDLE_STATE_SETTLING\x10\x022\xa9\x04\n" +
 	"\fAdminService\x12H\n" +
 	"\vStageBundle\x12\x1b.weir.v1.StageBundleRequest\x1a\x1c.weir.v1.StageBundleResponse\x12N\n" +
 	"\rPromoteBundle\x12\x1d.weir.v1.PromoteBundleRequest\x1a\x1e.weir.v1.PromoteBundleResponse\x12Q\n" +
@@ -899,55 +1117,66 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 	return file_weir_v1_admin_proto_rawDescData
 }
 
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_weir_v1_admin_proto_goTypes = []any{
-	(*Bundle)(nil),                 // 0: weir.v1.Bundle
-	(*StageBundleRequest)(nil),     // 1: weir.v1.StageBundleRequest
-	(*StageBundleResponse)(nil),    // 2: weir.v1.StageBundleResponse
-	(*Gate)(nil),                   // 3: weir.v1.Gate
-	(*PromoteBundleRequest)(nil),   // 4: weir.v1.PromoteBundleRequest
-	(*PromoteBundleResponse)(nil),  // 5: weir.v1.PromoteBundleResponse
-	(*RollbackBundleRequest)(nil),  // 6: weir.v1.RollbackBundleRequest
-	(*RollbackBundleResponse)(nil), // 7: weir.v1.RollbackBundleResponse
-	(*GetBundleRequest)(nil),       // 8: weir.v1.GetBundleRequest
-	(*GetBundleResponse)(nil),      // 9: weir.v1.GetBundleResponse
-	(*ListBundlesRequest)(nil),     // 10: weir.v1.ListBundlesRequest
-	(*ListBundlesResponse)(nil),    // 11: weir.v1.ListBundlesResponse
-	(*GetConfigRequest)(nil),       // 12: weir.v1.GetConfigRequest
-	(*GetConfigResponse)(nil),      // 13: weir.v1.GetConfigResponse
-	(*ReloadConfigRequest)(nil),    // 14: weir.v1.ReloadConfigRequest
-	(*ReloadConfigResponse)(nil),   // 15: weir.v1.ReloadConfigResponse
-	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
+	(BundleState)(0),               // 0: weir.v1.BundleState
+	(*Bundle)(nil),                 // 1: weir.v1.Bundle
+	(*StageBundleRequest)(nil),     // 2: weir.v1.StageBundleRequest
+	(*StageBundleResponse)(nil),    // 3: weir.v1.StageBundleResponse
+	(*Gate)(nil),                   // 4: weir.v1.Gate
+	(*PromoteBundleRequest)(nil),   // 5: weir.v1.PromoteBundleRequest
+	(*PromoteBundleResponse)(nil),  // 6: weir.v1.PromoteBundleResponse
+	(*RollbackBundleRequest)(nil),  // 7: weir.v1.RollbackBundleRequest
+	(*RollbackBundleResponse)(nil), // 8: weir.v1.RollbackBundleResponse
+	(*GetBundleRequest)(nil),       // 9: weir.v1.GetBundleRequest
+	(*GetBundleResponse)(nil),      // 10: weir.v1.GetBundleResponse
+	(*BundleRefusal)(nil),          // 11: weir.v1.BundleRefusal
+	(*ListBundlesRequest)(nil),     // 12: weir.v1.ListBundlesRequest
+	(*ListBundlesResponse)(nil),    // 13: weir.v1.ListBundlesResponse
+	(*GetConfigRequest)(nil),       // 14: weir.v1.GetConfigRequest
+	(*GetConfigResponse)(nil),      // 15: weir.v1.GetConfigResponse
+	(*ReloadConfigRequest)(nil),    // 16: weir.v1.ReloadConfigRequest
+	(*ReloadConfigResponse)(nil),   // 17: weir.v1.ReloadConfigResponse
+	(*timestamppb.Timestamp)(nil),  // 18: google.protobuf.Timestamp
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
-	16, // 0: weir.v1.Bundle.serve_time:type_name -> google.protobuf.Timestamp
-	0,  // 1: weir.v1.StageBundleResponse.bundle:type_name -> weir.v1.Bundle
-	3,  // 2: weir.v1.StageBundleResponse.gates:type_name -> weir.v1.Gate
-	0,  // 3: weir.v1.PromoteBundleResponse.bundle:type_name -> weir.v1.Bundle
-	0,  // 4: weir.v1.RollbackBundleResponse.bundle:type_name -> weir.v1.Bundle
-	0,  // 5: weir.v1.GetBundleResponse.serving:type_name -> weir.v1.Bundle
-	0,  // 6: weir.v1.GetBundleResponse.staged:type_name -> weir.v1.Bundle
-	0,  // 7: weir.v1.ListBundlesResponse.bundles:type_name -> weir.v1.Bundle
-	16, // 8: weir.v1.GetConfigResponse.load_time:type_name -> google.protobuf.Timestamp
-	1,  // 9: weir.v1.AdminService.StageBundle:input_type -> weir.v1.StageBundleRequest
-	4,  // 10: weir.v1.AdminService.PromoteBundle:input_type -> weir.v1.PromoteBundleRequest
-	6,  // 11: weir.v1.AdminService.RollbackBundle:input_type -> weir.v1.RollbackBundleRequest
-	8,  // 12: weir.v1.AdminService.GetBundle:input_type -> weir.v1.GetBundleRequest
-	10, // 13: weir.v1.AdminService.ListBundles:input_type -> weir.v1.ListBundlesRequest
-	12, // 14: weir.v1.AdminService.GetConfig:input_type -> weir.v1.GetConfigRequest
-	14, // 15: weir.v1.AdminService.ReloadConfig:input_type -> weir.v1.ReloadConfigRequest
-	2,  // 16: weir.v1.AdminService.StageBundle:output_type -> weir.v1.StageBundleResponse
-	5,  // 17: weir.v1.AdminService.PromoteBundle:output_type -> weir.v1.PromoteBundleResponse
-	7,  // 18: weir.v1.AdminService.RollbackBundle:output_type -> weir.v1.RollbackBundleResponse
-	9,  // 19: weir.v1.AdminService.GetBundle:output_type -> weir.v1.GetBundleResponse
-	11, // 20: weir.v1.AdminService.ListBundles:output_type -> weir.v1.ListBundlesResponse
-	13, // 21: weir.v1.AdminService.GetConfig:output_type -> weir.v1.GetConfigResponse
-	15, // 22: weir.v1.AdminService.ReloadConfig:output_type -> weir.v1.ReloadConfigResponse
-	16, // [16:23] is the sub-list for method output_type
-	9,  // [9:16] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	18, // 0: weir.v1.Bundle.serve_time:type_name -> google.protobuf.Timestamp
+	18, // 1: weir.v1.Bundle.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 2: weir.v1.StageBundleResponse.bundle:type_name -> weir.v1.Bundle
+	4,  // 3: weir.v1.StageBundleResponse.gates:type_name -> weir.v1.Gate
+	1,  // 4: weir.v1.PromoteBundleResponse.bundle:type_name -> weir.v1.Bundle
+	1,  // 5: weir.v1.RollbackBundleResponse.bundle:type_name -> weir.v1.Bundle
+	1,  // 6: weir.v1.GetBundleResponse.serving:type_name -> weir.v1.Bundle
+	1,  // 7: weir.v1.GetBundleResponse.staged:type_name -> weir.v1.Bundle
+	1,  // 8: weir.v1.GetBundleResponse.previous:type_name -> weir.v1.Bundle
+	0,  // 9: weir.v1.GetBundleResponse.state:type_name -> weir.v1.BundleState
+	18, // 10: weir.v1.GetBundleResponse.settle_time:type_name -> google.protobuf.Timestamp
+	11, // 11: weir.v1.GetBundleResponse.refusal:type_name -> weir.v1.BundleRefusal
+	1,  // 12: weir.v1.BundleRefusal.bundle:type_name -> weir.v1.Bundle
+	4,  // 13: weir.v1.BundleRefusal.gates:type_name -> weir.v1.Gate
+	18, // 14: weir.v1.BundleRefusal.refuse_time:type_name -> google.protobuf.Timestamp
+	1,  // 15: weir.v1.ListBundlesResponse.bundles:type_name -> weir.v1.Bundle
+	18, // 16: weir.v1.GetConfigResponse.load_time:type_name -> google.protobuf.Timestamp
+	2,  // 17: weir.v1.AdminService.StageBundle:input_type -> weir.v1.StageBundleRequest
+	5,  // 18: weir.v1.AdminService.PromoteBundle:input_type -> weir.v1.PromoteBundleRequest
+	7,  // 19: weir.v1.AdminService.RollbackBundle:input_type -> weir.v1.RollbackBundleRequest
+	9,  // 20: weir.v1.AdminService.GetBundle:input_type -> weir.v1.GetBundleRequest
+	12, // 21: weir.v1.AdminService.ListBundles:input_type -> weir.v1.ListBundlesRequest
+	14, // 22: weir.v1.AdminService.GetConfig:input_type -> weir.v1.GetConfigRequest
+	16, // 23: weir.v1.AdminService.ReloadConfig:input_type -> weir.v1.ReloadConfigRequest
+	3,  // 24: weir.v1.AdminService.StageBundle:output_type -> weir.v1.StageBundleResponse
+	6,  // 25: weir.v1.AdminService.PromoteBundle:output_type -> weir.v1.PromoteBundleResponse
+	8,  // 26: weir.v1.AdminService.RollbackBundle:output_type -> weir.v1.RollbackBundleResponse
+	10, // 27: weir.v1.AdminService.GetBundle:output_type -> weir.v1.GetBundleResponse
+	13, // 28: weir.v1.AdminService.ListBundles:output_type -> weir.v1.ListBundlesResponse
+	15, // 29: weir.v1.AdminService.GetConfig:output_type -> weir.v1.GetConfigResponse
+	17, // 30: weir.v1.AdminService.ReloadConfig:output_type -> weir.v1.ReloadConfigResponse
+	24, // [24:31] is the sub-list for method output_type
+	17, // [17:24] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -960,13 +1189,14 @@ func file_weir_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   16,
+			NumEnums:      1,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_weir_v1_admin_proto_goTypes,
 		DependencyIndexes: file_weir_v1_admin_proto_depIdxs,
+		EnumInfos:         file_weir_v1_admin_proto_enumTypes,
 		MessageInfos:      file_weir_v1_admin_proto_msgTypes,
 	}.Build()
 	File_weir_v1_admin_proto = out.File

@@ -36,19 +36,21 @@ const (
 //
 // AdminService swaps what decides: the model bundle and the routing config. Each is replaced whole, or not at all.
 type AdminServiceClient interface {
-	// StageBundle opens a candidate bundle aside and runs its gates. The serving bundle is untouched.
+	// StageBundle opens a candidate bundle aside, in a process of its own, and runs its gates. The serving bundle is untouched. It takes seconds, and goes on when
+	// the caller gives up: GetBundle tells the outcome.
 	//
-	// NOT_FOUND: no such bundle under the root. FAILED_PRECONDITION: a gate refused; the details say which and why. UNIMPLEMENTED on a server without swap.
+	// INVALID_ARGUMENT: the name is no plain name of a folder under the root. NOT_FOUND: no such bundle under the root. ALREADY_EXISTS: it serves already.
+	// FAILED_PRECONDITION: a gate refused (BUNDLE_REFUSED); the details say which and why; or the server has no bundle root (NO_BUNDLE_ROOT). UNIMPLEMENTED on a server without swap.
 	StageBundle(ctx context.Context, in *StageBundleRequest, opts ...grpc.CallOption) (*StageBundleResponse, error)
 	// PromoteBundle publishes the staged bundle.
 	//
-	// FAILED_PRECONDITION: none is staged, or another digest. UNIMPLEMENTED on a server without swap.
+	// FAILED_PRECONDITION (NOT_STAGED): none is staged, or another digest. UNIMPLEMENTED on a server without swap.
 	PromoteBundle(ctx context.Context, in *PromoteBundleRequest, opts ...grpc.CallOption) (*PromoteBundleResponse, error)
-	// RollbackBundle goes back to the bundle that served before.
+	// RollbackBundle goes back to the bundle that served before: at once while that is still loaded, else after opening its copy.
 	//
-	// FAILED_PRECONDITION: there is none. UNIMPLEMENTED on a server without swap.
+	// FAILED_PRECONDITION (NO_PREVIOUS_BUNDLE): there is none. UNIMPLEMENTED on a server without swap.
 	RollbackBundle(ctx context.Context, in *RollbackBundleRequest, opts ...grpc.CallOption) (*RollbackBundleResponse, error)
-	// GetBundle tells which bundle serves.
+	// GetBundle tells which bundle serves, and where a swap stands.
 	GetBundle(ctx context.Context, in *GetBundleRequest, opts ...grpc.CallOption) (*GetBundleResponse, error)
 	// ListBundles lists the bundles that served, newest first.
 	ListBundles(ctx context.Context, in *ListBundlesRequest, opts ...grpc.CallOption) (*ListBundlesResponse, error)
@@ -144,19 +146,21 @@ func (c *adminServiceClient) ReloadConfig(ctx context.Context, in *ReloadConfigR
 //
 // AdminService swaps what decides: the model bundle and the routing config. Each is replaced whole, or not at all.
 type AdminServiceServer interface {
-	// StageBundle opens a candidate bundle aside and runs its gates. The serving bundle is untouched.
+	// StageBundle opens a candidate bundle aside, in a process of its own, and runs its gates. The serving bundle is untouched. It takes seconds, and goes on when
+	// the caller gives up: GetBundle tells the outcome.
 	//
-	// NOT_FOUND: no such bundle under the root. FAILED_PRECONDITION: a gate refused; the details say which and why. UNIMPLEMENTED on a server without swap.
+	// INVALID_ARGUMENT: the name is no plain name of a folder under the root. NOT_FOUND: no such bundle under the root. ALREADY_EXISTS: it serves already.
+	// FAILED_PRECONDITION: a gate refused (BUNDLE_REFUSED); the details say which and why; or the server has no bundle root (NO_BUNDLE_ROOT). UNIMPLEMENTED on a server without swap.
 	StageBundle(context.Context, *StageBundleRequest) (*StageBundleResponse, error)
 	// PromoteBundle publishes the staged bundle.
 	//
-	// FAILED_PRECONDITION: none is staged, or another digest. UNIMPLEMENTED on a server without swap.
+	// FAILED_PRECONDITION (NOT_STAGED): none is staged, or another digest. UNIMPLEMENTED on a server without swap.
 	PromoteBundle(context.Context, *PromoteBundleRequest) (*PromoteBundleResponse, error)
-	// RollbackBundle goes back to the bundle that served before.
+	// RollbackBundle goes back to the bundle that served before: at once while that is still loaded, else after opening its copy.
 	//
-	// FAILED_PRECONDITION: there is none. UNIMPLEMENTED on a server without swap.
+	// FAILED_PRECONDITION (NO_PREVIOUS_BUNDLE): there is none. UNIMPLEMENTED on a server without swap.
 	RollbackBundle(context.Context, *RollbackBundleRequest) (*RollbackBundleResponse, error)
-	// GetBundle tells which bundle serves.
+	// GetBundle tells which bundle serves, and where a swap stands.
 	GetBundle(context.Context, *GetBundleRequest) (*GetBundleResponse, error)
 	// ListBundles lists the bundles that served, newest first.
 	ListBundles(context.Context, *ListBundlesRequest) (*ListBundlesResponse, error)
