@@ -123,3 +123,21 @@ func TestCatalogFaults(t *testing.T) {
 		assert.Contains(t, stderr, c.want, c.args)
 	}
 }
+
+// TestAnUnmeasuredModelIsNoSecret: a person who asks for a decision reads that
+// the chosen model's quality was not measured.
+func TestAnUnmeasuredModelIsNoSecret(t *testing.T) {
+	code, out, stderr := weir(t, "", "route", "--classifier", "lexical", "What is the capital of France?")
+	require.Zero(t, code, stderr)
+	assert.Regexp(t, `caution +the model is unmeasured: its quality is its tier's reference curve, from 0\.\d\d to 0\.\d\d`, out)
+	measured := write(t, "measured.yaml", `version: 1
+default_policy: p
+upstreams: [{id: u, dialect: openai, base_url: "https://u.example/v1"}]
+models:
+  - {id: m, tier: EFFICIENT, context_window: 9000, max_output_tokens: 900, quality: {intercept: 1, half_width: 0.1, evidence: "50 graded answers"}, deployments: [{upstream: u, name: m}]}
+policies: [{id: p}]
+`)
+	code, out, stderr = weir(t, "", "route", "--classifier", "lexical", "--config", measured, "What is the capital of France?")
+	require.Zero(t, code, stderr)
+	assert.NotContains(t, out, "unmeasured")
+}

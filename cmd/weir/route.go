@@ -166,6 +166,9 @@ func printDecision(out io.Writer, d *weirv1.Decision) error {
 	if d.EstimatedCostNanoUsd != nil {
 		row("cost", "about %s, at most %s with %d output tokens", router.NanoUSD(d.GetEstimatedCostNanoUsd()), router.NanoUSD(d.GetCostBoundNanoUsd()), d.GetMaxOutputTokens())
 	}
+	if c := d.GetCandidates(); len(c) > 0 && c[0].GetUnmeasured() && d.GetScores() != nil {
+		row("caution", "the model is unmeasured: its quality is its tier's reference curve, from %.2f to %.2f", c[0].GetQualityInterval().GetLow(), c[0].GetQualityInterval().GetHigh())
+	}
 	if s := d.GetScores(); s != nil {
 		row("complexity", "%.3f (%.3f to %.3f), gain of going up %.3f", s.GetComplexity(), s.GetComplexityInterval().GetLow(), s.GetComplexityInterval().GetHigh(), s.GetGain())
 		row("domain", "%s", domains(s))
