@@ -111,6 +111,11 @@ type Deployment struct {
 	// price; nil elsewhere. It is never dearer than the model's in any kind, so
 	// that a bound computed from the model's holds wherever a call lands.
 	Price *Price
+	// Weight counts with ByWeight; RPM, TPM and MaxParallel bound the requests
+	// and tokens a minute and the calls at once, 0 for no bound.
+	Weight      float64
+	RPM, TPM    int64
+	MaxParallel int
 }
 
 // QualityCurve is a model's expected quality: sigmoid(Intercept +
@@ -145,6 +150,8 @@ type Model struct {
 	Quality     *QualityCurve
 	Fallbacks   []string
 	Deployments []Deployment
+	// Strategy chooses among the deployments.
+	Strategy Strategy
 
 	rates upperRates
 }

@@ -107,6 +107,14 @@ type fileConfig struct {
 	Upstreams     []fileUpstream `yaml:"upstreams"`
 	Models        []fileModel    `yaml:"models"`
 	Policies      []filePolicy   `yaml:"policies"`
+	Completion    fileCompletion `yaml:"completion"`
+}
+
+type fileCompletion struct {
+	MaxAttempts         int      `yaml:"max_attempts"`
+	RetryBudget         *float64 `yaml:"retry_budget"`
+	FirstContentTimeout string   `yaml:"first_content_timeout"`
+	IdleTimeout         string   `yaml:"idle_timeout"`
 }
 
 type fileUpstream struct {
@@ -134,6 +142,7 @@ type fileModel struct {
 	TokensPerSecond float64          `yaml:"tokens_per_second"`
 	Quality         *fileQuality     `yaml:"quality"`
 	Fallbacks       []string         `yaml:"fallbacks"`
+	Strategy        string           `yaml:"strategy"`
 	Deployments     []fileDeployment `yaml:"deployments"`
 }
 
@@ -161,6 +170,11 @@ type fileDeployment struct {
 	Upstream string     `yaml:"upstream"`
 	Name     string     `yaml:"name"`
 	Price    *filePrice `yaml:"price"`
+
+	Weight      *float64 `yaml:"weight"`
+	RPM         int64    `yaml:"rpm"`
+	TPM         int64    `yaml:"tpm"`
+	MaxParallel int      `yaml:"max_parallel"`
 }
 
 type filePolicy struct {

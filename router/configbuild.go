@@ -43,7 +43,7 @@ func (b *builder) build(file *fileConfig, getenv func(string) string) *Rules {
 	if file.Version != 1 {
 		b.fault("version", "is %d, this program reads version 1: write \"version: 1\"", file.Version)
 	}
-	rules := &Rules{DefaultPolicy: file.DefaultPolicy, Policies: map[string]*Policy{}}
+	rules := &Rules{DefaultPolicy: file.DefaultPolicy, Policies: map[string]*Policy{}, Completion: b.completion("completion", &file.Completion)}
 	upstreams := map[string]*Upstream{}
 	for i := range file.Upstreams {
 		u := b.upstream(fmt.Sprintf("upstreams[%d]", i), &file.Upstreams[i], getenv)
@@ -168,8 +168,9 @@ func (b *builder) model(path string, f *fileModel, upstreams map[string]*Upstrea
 		if d.Name == "" {
 			b.fault(at+".name", "is empty: write the model's name at the upstream")
 		}
-		m.Deployments = append(m.Deployments, Deployment{Upstream: u, Name: d.Name, Price: b.ownPrice(at+".price", d.Price, &m.Price)})
+		m.Deployments = append(m.Deployments, b.traffic(at, &d, Deployment{Upstream: u, Name: d.Name, Price: b.ownPrice(at+".price", d.Price, &m.Price)}))
 	}
+	m.Strategy = b.strategy(path+".strategy", f.Strategy)
 	m.Quality = b.quality(path+".quality", f.Quality)
 	return m
 }

@@ -15,6 +15,8 @@ type Rules struct {
 	Policies      map[string]*Policy
 	DefaultPolicy string
 	Upstreams     []*Upstream
+	Completion    CompletionRules
+	Accounts      Accounts
 	// Digest is "sha256:" and the hex digest of the config text.
 	Digest string
 	// Source is where the text was read, Text the text itself.
