@@ -213,8 +213,18 @@ func (c *Catalog) Model(id string) (*Model, bool) {
 // matchAny tells whether a model id matches one of the globs; * also matches
 // the slash of an id.
 func matchAny(globs []string, id string) bool {
+	flat := "" // the id without slashes, made once and only for a pattern
 	for _, g := range globs {
-		if ok, err := path.Match(strings.ReplaceAll(g, "/", "\x01"), strings.ReplaceAll(id, "/", "\x01")); err == nil && ok {
+		if !strings.ContainsAny(g, `*?[\`) {
+			if g == id {
+				return true
+			}
+			continue
+		}
+		if flat == "" {
+			flat = strings.ReplaceAll(id, "/", "\x01")
+		}
+		if ok, err := path.Match(strings.ReplaceAll(g, "/", "\x01"), flat); err == nil && ok {
 			return true
 		}
 	}

@@ -388,6 +388,7 @@ func (b *builder) policy(path string, f *filePolicy, c *Catalog) *Policy {
 			}
 		}
 	}
+	p.settleLists(c)
 	return p
 }
 

@@ -108,12 +108,13 @@ func (m *Model) quality(s *classifier.Scores) (q classifier.Estimate, unmeasured
 // floor is the last one, because a downgrade may use what only it removed.
 func (f *filter) reject(c *Candidate) Rejection {
 	d, m, l := f.demand, c.Model, &f.limits
+	barred := f.policy.bars(m)
 	switch {
 	case len(d.Override.Models) > 0 && !slices.Contains(d.Override.Models, m.ID), d.Override.Tier != 0 && d.Override.Tier != m.Tier:
 		return RejectedNotNamed
-	case len(d.Allow) > 0 && !matchAny(d.Allow, m.ID), len(f.policy.Allow) > 0 && !matchAny(f.policy.Allow, m.ID):
+	case len(d.Allow) > 0 && !matchAny(d.Allow, m.ID), barred == RejectedNotAllowed:
 		return RejectedNotAllowed
-	case matchAny(d.Deny, m.ID) || matchAny(f.policy.Deny, m.ID):
+	case matchAny(d.Deny, m.ID), barred == RejectedDenied:
 		return RejectedDenied
 	case d.Required&^m.Capabilities != 0:
 		return RejectedCapability

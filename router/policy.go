@@ -56,6 +56,37 @@ type Policy struct {
 	SpecialistMinConfidence float64
 	// Allow and Deny are globs over model ids, before the request's own.
 	Allow, Deny []string
+
+	// barred is what the two lists say of each model of the config's catalog,
+	// found once: a decision looks at every model, and lists are long.
+	barred map[*Model]Rejection
+}
+
+// settleLists matches the lists against the catalog's models.
+func (p *Policy) settleLists(c *Catalog) {
+	p.barred = make(map[*Model]Rejection, len(c.models))
+	for _, m := range c.models {
+		p.barred[m] = p.match(m)
+	}
+}
+
+// bars is what the lists say of a model: 0, RejectedNotAllowed or RejectedDenied.
+func (p *Policy) bars(m *Model) Rejection {
+	if r, ok := p.barred[m]; ok {
+		return r
+	}
+	return p.match(m) // a policy that no config made, or another catalog's model
+}
+
+func (p *Policy) match(m *Model) Rejection {
+	switch {
+	case len(p.Allow) > 0 && !matchAny(p.Allow, m.ID):
+		return RejectedNotAllowed
+	case matchAny(p.Deny, m.ID):
+		return RejectedDenied
+	default:
+		return 0
+	}
 }
 
 // Source says where a limit came from.
