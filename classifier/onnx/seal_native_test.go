@@ -103,8 +103,12 @@ func TestSealRefusesWhatNoManifestCanVouchFor(t *testing.T) {
 			require.NoError(t, os.Rename(filepath.Join(dir, "fast.onnx"), filepath.Join(dir, "real")))
 			require.NoError(t, os.Symlink("real", filepath.Join(dir, "fast.onnx")))
 		}, "is no regular file"},
-		"a path":      {func(t *testing.T, dir string) { edit(t, dir, manifestName, func(m object) { fastLane(m)["graph"] = "../fast.onnx" }) }, "plain name"},
-		"few probes":  {func(t *testing.T, dir string) { writeTest(t, dir, "probes.json", []byte(`{"probes": [{"text": "hello"}]}`)) }, "want at least 8"},
+		"a path": {func(t *testing.T, dir string) {
+			edit(t, dir, manifestName, func(m object) { fastLane(m)["graph"] = "../fast.onnx" })
+		}, "plain name"},
+		"few probes": {func(t *testing.T, dir string) {
+			writeTest(t, dir, "probes.json", []byte(`{"probes": [{"text": "hello"}]}`))
+		}, "want at least 8"},
 		"no manifest": {func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, manifestName))) }, "manifest.json"},
 	} {
 		t.Run(name, func(t *testing.T) {

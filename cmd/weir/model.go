@@ -20,7 +20,7 @@ func modelCommand(w world) *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(modelInspectCommand(w), modelVerifyCommand(w))
+	cmd.AddCommand(modelInspectCommand(w), modelVerifyCommand(w), modelProbeCommand(w))
 	return cmd
 }
 

@@ -57,6 +57,10 @@ type opened struct {
 	// bundle is nil for the baseline.
 	bundle *onnx.Bundle
 	dir    string
+	// runtime opens further bundles; library is what it was started with, "" for
+	// the one that onnx.FindLibrary finds.
+	runtime *onnx.Runtime
+	library string
 	teardown
 }
 
@@ -89,6 +93,7 @@ func (f *classifierFlags) open(ctx context.Context, w world) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	out.runtime, out.library = rt, library
 	out.push("ONNX Runtime", rt.Close)
 	out.bundle, err = rt.Open(ctx, dir, onnx.Config{MaxConcurrent: f.maxConcurrent, MaxQueue: f.maxQueue})
 	if err != nil {

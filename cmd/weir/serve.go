@@ -3,15 +3,10 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -34,6 +29,7 @@ type serveFlags struct {
 	journal         int
 	classifyTimeout time.Duration
 	pprof           bool
+	swap            swapFlags
 }
 
 func serveCommand(w world) *cobra.Command {
@@ -44,11 +40,12 @@ func serveCommand(w world) *cobra.Command {
 		Long: `Serve opens the model bundle and the routing config, proves both, and answers. It calls nobody. Callers, operators and scrapers have
 a listener each, all on loopback; another address for callers needs TLS and a client CA or a token file.
 
-SIGHUP reads the config again; SIGTERM drains and stops. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.`,
+SIGHUP reads the config and the bundle again, as a change of either does by itself; SIGTERM drains and stops. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runServe(cmd.Context(), w, f) },
 	}
 	f.add(cmd)
+	f.swap.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "routing config (default: $WEIR_CONFIG, else the embedded one; see weir check)")
 	flags.StringVar(&f.server.Listen, "listen", server.DefaultListen, "callers' address, HOST:PORT or unix:PATH")
@@ -120,19 +117,24 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	o, err := f.open(ctx, w)
+	o, sw, err := f.openServing(ctx, w, logger)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	r, store, err := newRouter(o.classifier, rules, metrics, f.journal, f.classifyTimeout)
+	r, store, err := newRouter(o.classifier, rules, sw.observe(metrics), f.journal, f.classifyTimeout)
 	if err != nil {
 		return err
 	}
 	adm := &admin{file: f.config, getenv: w.getenv, store: store, metrics: metrics, bundleSince: time.Now(), configSince: time.Now()}
 	metrics.Serving(o.classifier.Info().Digest, rules.Digest)
+	stopSwap, err := sw.start(ctx, o, adm)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopSwap()) }()
 	cfg := f.server
-	cfg.Router, cfg.Store, cfg.Admin = tracing.Trace(r), store, adm
+	cfg.Router, cfg.Store, cfg.Admin, cfg.Swap = sw.capture(tracing.Trace(r)), store, adm, sw.swapper()
 	cfg.Logger, cfg.Observer, cfg.Metrics, cfg.Stats = logger, metrics, metrics.Handler(f.pprof), tracing.StatsHandler()
 	cfg.Warm = func(ctx context.Context) error {
 		_, err := o.classifier.Classify(ctx, "Are you ready to answer?")
@@ -147,7 +149,11 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	defer adm.reloadOnHangup(ctx, logger)()
+	stopFollowing, err := adm.follow(ctx, logger, sw)
+	if err != nil {
+		return err
+	}
+	defer stopFollowing()
 	err = s.Run(ctx)
 	logger.Info("stopped", "in_time", err == nil)
 	return err
@@ -194,73 +200,4 @@ func buildOf() telemetry.Build {
 		}
 	}
 	return b
-}
-
-// admin is what operators may change while Weir serves.
-type admin struct {
-	file    string
-	getenv  func(string) string
-	store   *router.Store
-	metrics *telemetry.Metrics
-
-	mu                       sync.Mutex
-	configSince, bundleSince time.Time
-}
-
-// ReloadConfig implements server.Admin.
-func (a *admin) ReloadConfig(context.Context) (string, bool, error) {
-	if a.file == "" {
-		return "", false, server.ErrConfigEmbedded
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	next, err := router.LoadConfig(a.file, a.getenv)
-	if err != nil {
-		return "", false, fmt.Errorf("reload config: %w", err)
-	}
-	old, err := a.store.Publish(func(c classifier.Classifier, _ *router.Rules) (classifier.Classifier, *router.Rules, error) {
-		return c, next, nil
-	})
-	if err != nil {
-		return "", false, fmt.Errorf("reload config: %w", err)
-	}
-	a.configSince = time.Now()
-	a.metrics.Serving(old.Classifier.Info().Digest, next.Digest)
-	return next.Digest, old.Rules.Digest != next.Digest, nil
-}
-
-// Since implements server.Admin.
-func (a *admin) Since() (config, bundle time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.configSince, a.bundleSince
-}
-
-// reloadOnHangup reloads at every SIGHUP until the returned function is called,
-// which waits for the last reload.
-func (a *admin) reloadOnHangup(ctx context.Context, logger *slog.Logger) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-hangups:
-				digest, changed, err := a.ReloadConfig(ctx)
-				if err != nil {
-					logger.Error("config refused, the old one keeps deciding", "error", err)
-					continue
-				}
-				logger.Info("config reloaded", "config_digest", digest, "changed", changed)
-			}
-		}
-	})
-	return func() {
-		signal.Stop(hangups)
-		cancel()
-		wg.Wait()
-	}
 }

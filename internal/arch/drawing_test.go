@@ -49,6 +49,7 @@ func drawing() []room {
 		},
 		{name: "router", arrows: []string{"classifier"}, modules: []string{"go.yaml.in/yaml/v3"}, noNetwork: true},
 		{name: "eval", arrows: []string{"router", "classifier"}, modules: []string{"github.com/klauspost/compress", "golang.org/x/sync/errgroup", "gonum.org/v1/gonum"}, noNetwork: true},
+		{name: "eval/sets", arrows: []string{"eval"}, noNetwork: true},
 		{name: "internal/upstream", arrows: []string{"router"}},
 		{name: "internal/ledger", arrows: []string{"router"}, modules: []string{"modernc.org/sqlite"}, noNetwork: true},
 		{name: "internal/catalog", arrows: []string{"router"}, noNetwork: true},

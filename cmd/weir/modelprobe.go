@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirhq/weir/classifier/onnx"
+	"github.com/weirhq/weir/eval"
+	"github.com/weirhq/weir/eval/sets"
+	"github.com/weirhq/weir/internal/swap"
+	"github.com/weirhq/weir/router"
+)
+
+// probeJob is what the examining process reads: one JSON value on its standard
+// input, which stays open as long as somebody wants the answer.
+type probeJob struct {
+	swap.Job
+	Library string `json:"library"`
+	Cache   string `json:"cache"`
+}
+
+// probeAnswer is what it writes: one JSON value.
+type probeAnswer struct {
+	Report *swap.Report `json:"report,omitempty"`
+	// Fault is why the examination could not be held.
+	Fault string `json:"fault,omitempty"`
+}
+
+func modelProbeCommand(w world) *cobra.Command {
+	return &cobra.Command{
+		Use:    "probe",
+		Short:  "Examine a candidate in this process (serve runs it as a child)",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var job probeJob
+			if err := json.NewDecoder(w.stdin).Decode(&job); err != nil {
+				return usageError("probe reads its job from standard input: %w", err)
+			}
+			ctx, cancel := context.WithCancel(cmd.Context())
+			defer cancel()
+			if f, ok := w.stdin.(*os.File); ok {
+				// The end of the input is the end of the parent: a native call that hangs
+				// must not outlive it.
+				go func() {
+					_, _ = io.Copy(io.Discard, f)
+					os.Exit(exitFailed)
+				}()
+			}
+			if err := limitProcess(job.Policy.MaxMemoryBytes); err != nil {
+				return err
+			}
+			report, err := examine(ctx, w, &job)
+			answer := probeAnswer{Report: report}
+			if err != nil {
+				answer = probeAnswer{Fault: err.Error()}
+			}
+			return json.NewEncoder(w.stdout).Encode(answer)
+		},
+	}
+}
+
+// examine holds a candidate against the gates in this process.
+func examine(ctx context.Context, w world, job *probeJob) (_ *swap.Report, err error) {
+	rules, err := router.ParseConfig([]byte(job.Config), "serving config", w.getenv)
+	if err != nil {
+		return nil, err
+	}
+	sources, err := replaySources(job.Policy.Replay.Sets)
+	if err != nil {
+		return nil, err
+	}
+	rt, err := onnx.Start(onnx.RuntimeConfig{LibraryPath: job.Library})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rt.Close()) }()
+	exam := swap.Exam{
+		Job: job.Job, Rules: rules, Sources: sources, CacheDir: job.Cache,
+		Open: func(ctx context.Context, dir string) (swap.Bundle, error) {
+			b, err := rt.Open(ctx, dir, onnx.Config{MaxConcurrent: 1})
+			if err != nil {
+				return nil, err
+			}
+			return b, nil
+		},
+		Refusals: func(err error) []swap.Gate { return gatesOf(err, job.Candidate) },
+	}
+	return exam.Run(ctx)
+}
+
+// replaySources opens the sets that a gate policy names.
+func replaySources(specs []string) ([]eval.Source, error) {
+	var out []eval.Source
+	for _, spec := range specs {
+		if spec == swap.ShippedSet {
+			out = append(out, sets.WeirLocal())
+			continue
+		}
+		sources, err := eval.Open(spec)
+		if err != nil {
+			return nil, fmt.Errorf("gate policy: replay.sets: %w, or %s", err, swap.ShippedSet)
+		}
+		out = append(out, sources...)
+	}
+	return out, nil
+}
+
+// examiner runs examinations in child processes.
+type examiner struct {
+	// program is the executable, args what makes it examine.
+	program string
+	args    []string
+	env     []string
+	library string
+	cache   string
+}
+
+// killGrace is how long a child that was told to end may take.
+const killGrace = 2 * time.Second
+
+// examine implements swap.Config.Examine. A child that crashes, hangs or runs out
+// of memory is the candidate's fault: the gate "load" refuses.
+func (e *examiner) examine(ctx context.Context, job swap.Job) (*swap.Report, error) {
+	input, err := json.Marshal(probeJob{Job: job, Library: e.library, Cache: e.cache})
+	if err != nil {
+		return nil, err
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, job.Policy.Timeout, errExamTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(bounded, e.program, e.args...) //nolint:gosec // this very program
+	cmd.Env = e.env
+	cmd.WaitDelay = killGrace
+	var stdout bytes.Buffer
+	stderr := &tail{most: 2048}
+	cmd.Stdout, cmd.Stderr = &stdout, stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start the examining process: %w", err)
+	}
+	_, writeErr := stdin.Write(input) // it stays open until the answer is there
+	waitErr := cmd.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	var answer probeAnswer
+	if err := json.Unmarshal(stdout.Bytes(), &answer); err == nil && waitErr == nil {
+		if answer.Fault != "" {
+			return nil, errors.New(answer.Fault)
+		}
+		if answer.Report != nil {
+			return answer.Report, nil
+		}
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.Is(context.Cause(bounded), errExamTimeout):
+		return loadRefusal("the first load and the gates took longer than %s (timeout in the gate policy); the process was ended", job.Policy.Timeout), nil
+	case errors.As(waitErr, &exit) && exit.ExitCode() != exitUsage:
+		return loadRefusal("the process that loaded it ended: %s%s", exit.ProcessState, stderr.words()), nil
+	}
+	return nil, fmt.Errorf("the examining process gave no answer: %w%s", errors.Join(waitErr, writeErr), stderr.words())
+}
+
+var errExamTimeout = errors.New("the examination took too long")
+
+func loadRefusal(format string, args ...any) *swap.Report {
+	return &swap.Report{Gates: []swap.Gate{{Name: swap.GateLoad, Detail: fmt.Sprintf(format, args...)}}}
+}
+
+// tail keeps the last of what is written.
+type tail struct {
+	most int
+	last []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.last = append(t.last, p...)
+	t.last = t.last[max(0, len(t.last)-t.most):]
+	return len(p), nil
+}
+
+// words are the last line or two, for an error.
+func (t *tail) words() string {
+	lines := strings.Split(strings.TrimSpace(string(t.last)), "\n")
+	for _, l := range lines {
+		// A Go crash begins with its reason; what follows are stacks.
+		if strings.HasPrefix(l, "fatal error:") || strings.HasPrefix(l, "panic:") || strings.HasPrefix(l, "SIG") {
+			return ": " + strings.TrimSpace(l)
+		}
+	}
+	if last := lines[len(lines)-1]; last != "" {
+		return ": " + strings.ToValidUTF8(last, "")
+	}
+	return ""
+}

@@ -1,0 +1,30 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"syscall"
+)
+
+// examNice is how much the examining process stands back behind the serving one.
+const examNice = 10
+
+// limitProcess bounds this process's memory and lets others go first.
+func limitProcess(addressSpace int64) error {
+	if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, examNice); err != nil {
+		return fmt.Errorf("lower the priority: %w", err)
+	}
+	// A crash is told by its signal; a core file of a prompt's memory is not wanted.
+	if err := syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{}); err != nil {
+		return fmt.Errorf("switch core files off: %w", err)
+	}
+	if addressSpace <= 0 || raceDetector {
+		return nil // the race detector maps terabytes
+	}
+	most := uint64(addressSpace)
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &syscall.Rlimit{Cur: most, Max: most}); err != nil {
+		return fmt.Errorf("bound the memory: %w", err)
+	}
+	return nil
+}
