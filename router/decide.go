@@ -127,7 +127,7 @@ func (r *Rules) Decide(d Demand) (Decision, error) {
 	}
 	for _, id := range d.Override.Models {
 		if _, ok := r.Catalog.Model(id); !ok {
-			return Decision{}, fmt.Errorf("decide: %w %q: ListModels lists the ids", ErrUnknownModel, id)
+			return Decision{}, fmt.Errorf("decide: %w %q: ListModels lists the ids%s", ErrUnknownModel, id, didYouMean(id, r.Catalog.modelIDs))
 		}
 	}
 	f := filter{demand: &d, policy: policy, limits: resolve(d.Limits, policy.Limits)}
@@ -192,7 +192,7 @@ func (r *Rules) policy(id string) (*Policy, error) {
 
 func (r *Rules) noneLeft(f *filter, all []Candidate) error {
 	input := int64(math.MaxInt64)
-	e := &NoEligibleError{Removed: map[Rejection]int{}}
+	e := &NoEligibleError{Removed: map[Rejection]int{}, Hints: r.hints(&f.demand.Provider)}
 	for i := range all {
 		e.Removed[all[i].Rejection]++
 		if len(e.Details) < 20 {

@@ -29,6 +29,8 @@ type NoEligibleError struct {
 	Removed map[Rejection]int
 	// Details holds one sentence a model, in the catalog's order, at most 20.
 	Details []string
+	// Hints name what of the demand is nothing of this config.
+	Hints []string
 }
 
 // Error lists what each filter removed, most first.
@@ -47,7 +49,8 @@ func (e *NoEligibleError) Error() string {
 	for i, k := range kinds {
 		parts[i] = fmt.Sprintf("%s removed %d", k, e.Removed[k])
 	}
-	return "no model is eligible: " + strings.Join(parts, ", ") + "; loosen the limit that removed the model you want, or ask again with explain"
+	text := "no model is eligible: " + strings.Join(parts, ", ") + "; loosen the limit that removed the model you want, or ask again with explain"
+	return strings.Join(append([]string{text}, e.Hints...), "; ")
 }
 
 // ContextTooLongError means that the input is longer than every model's window.
