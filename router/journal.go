@@ -32,6 +32,8 @@ type Record struct {
 	Propensity float64
 	// ScoringError says in one word why the prompt was not scored; "" when it was.
 	ScoringError string
+	// ScoreCached is whether the scores were kept from an earlier call.
+	ScoreCached bool
 }
 
 // BestCandidates is how many candidates an answer shows, and the journal keeps,

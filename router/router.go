@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/weirhq/weir/classifier"
@@ -75,7 +76,8 @@ const DefaultClassifyTimeout = 250 * time.Millisecond
 
 // Router routes. Make one by New. It is safe for concurrent use.
 type Router struct {
-	cfg Config
+	cfg    Config
+	health health
 }
 
 // New checks the config and makes a router. It starts nothing.
@@ -99,6 +101,9 @@ func New(cfg Config) (*Router, error) {
 	if cfg.ClassifyTimeout == 0 {
 		cfg.ClassifyTimeout = DefaultClassifyTimeout
 	}
+	if cfg.Random == nil {
+		cfg.Random = rand.Float64
+	}
 	return &Router{cfg: cfg}, nil
 }
 
@@ -106,6 +111,12 @@ func New(cfg Config) (*Router, error) {
 // Rules.Decide; classifier.ErrInvalidText, ErrNoContent and ErrOverloaded
 // wrapped; the cause of ctx when the caller gave up.
 func (r *Router) Route(ctx context.Context, req *Request) (Record, error) {
+	rec, _, err := r.route(ctx, req)
+	return rec, err
+}
+
+// route also returns the rules that decided: they need no lease.
+func (r *Router) route(ctx context.Context, req *Request) (Record, *Rules, error) {
 	start := r.cfg.Now()
 	snap := r.cfg.Store.Acquire()
 	defer snap.Release()
@@ -123,9 +134,9 @@ func (r *Router) Route(ctx context.Context, req *Request) (Record, error) {
 		r.cfg.Observer.Routed(&rec, err)
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("route: %w", err)
+		return Record{}, snap.Rules, fmt.Errorf("route: %w", err)
 	}
-	return rec, nil
+	return rec, snap.Rules, nil
 }
 
 func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *Record) error {
@@ -134,7 +145,8 @@ func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *
 	d.Explain = d.Explain || req.Explain
 	d.UnscoredTokens = unscoredTokens(req, len(text))
 	begin := r.cfg.Now()
-	scores, err := r.score(ctx, snap.Classifier, text)
+	scores, cached, err := r.score(ctx, snap.Classifier, text)
+	rec.ScoreCached = cached
 	rec.Classify = r.cfg.Now().Sub(begin)
 	switch {
 	case err == nil:
@@ -160,10 +172,10 @@ func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *
 
 var errScoringTimeout = errors.New("scoring took too long")
 
-func (r *Router) score(ctx context.Context, c classifier.Classifier, text string) (classifier.Scores, error) {
+func (r *Router) score(ctx context.Context, c classifier.Classifier, text string) (s classifier.Scores, cached bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.cfg.ClassifyTimeout, errScoringTimeout)
 	defer cancel()
-	return c.Classify(ctx, text)
+	return r.cfg.ScoreCache.classify(ctx, c, text)
 }
 
 // survivable tells whether a request goes on without scores: not when its text
