@@ -92,6 +92,13 @@ func (m *pairModel) takeCard(card *router.Model) {
 
 // decide asks the routing core. alpha below 0 replays the policy.
 func (p *pair) decide(scores *classifier.Scores, scored bool, alpha float64) (Choice, error) {
+	c, _, err := p.decideGap(scores, scored, alpha)
+	return c, err
+}
+
+// decideGap also returns the strong model's expected quality less the weak
+// one's, as Decide sees them: 1 where the prompt was not scored.
+func (p *pair) decideGap(scores *classifier.Scores, scored bool, alpha float64) (Choice, float64, error) {
 	d := router.Demand{Scored: scored, Policy: p.policy}
 	if scored {
 		d.Scores = *scores
@@ -101,12 +108,25 @@ func (p *pair) decide(scores *classifier.Scores, scored bool, alpha float64) (Ch
 	}
 	got, err := p.rules.Decide(d)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
+	}
+	gap := 1.0
+	if scored {
+		gap = 0
+		for _, list := range [][]router.Candidate{got.Ranked, got.Rejected} {
+			for i := range list {
+				if list[i].Model.ID == strongID {
+					gap += list[i].Quality.Value
+				} else {
+					gap -= list[i].Quality.Value
+				}
+			}
+		}
 	}
 	if got.Chosen.Model.ID == strongID {
-		return ChooseStrong, nil
+		return ChooseStrong, gap, nil
 	}
-	return ChooseWeak, nil
+	return ChooseWeak, gap, nil
 }
 
 // alphaSwitch finds the step of the alpha sweep at which the choice changes.

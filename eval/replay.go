@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/eval/internal/sealed"
 	"github.com/weirhq/weir/router"
 )
@@ -83,6 +84,7 @@ type prepared struct {
 type chosen struct {
 	prompt     Prompt
 	policy     Choice
+	gap        float64
 	alphaFirst Choice
 	alphaStep  uint8
 	ranks      [3]float64
@@ -249,7 +251,7 @@ func (r *replaying) choose(ctx context.Context, b *batch) error {
 		for k, s := range r.rankings {
 			out.ranks[k] = s.rank(out.prompt)
 		}
-		if out.policy, err = r.pair.decide(&scores, ok, -1); err == nil {
+		if out.policy, out.gap, err = r.pair.decideGap(&scores, ok, -1); err == nil {
 			out.alphaFirst, out.alphaStep, err = r.pair.alphaSwitch(&scores, ok)
 		}
 		if err != nil {
@@ -303,7 +305,12 @@ func (r *replaying) append(c *prepared, got *chosen, o outcome) error {
 	}
 	s.IDs, s.Domain, s.Chars = append(s.IDs, c.id), append(s.Domain, at), append(s.Chars, int32(min(p.Chars, math.MaxInt32)))
 	s.QEfficient, s.QHigh = append(s.QEfficient, qe), append(s.QHigh, qh)
-	s.Scored = append(s.Scored, p.Scored)
+	s.Scored, s.Gap, s.Strange = append(s.Scored, p.Scored), append(s.Gap, got.gap), append(s.Strange, p.Scores.OutOfDistribution)
+	var predicted classifier.Domain
+	if p.Scored {
+		predicted, _ = p.Scores.Domain()
+	}
+	s.Predicted = append(s.Predicted, predicted)
 	s.Policy, s.AlphaFirst, s.AlphaStep = append(s.Policy, got.policy), append(s.AlphaFirst, got.alphaFirst), append(s.AlphaStep, got.alphaStep)
 	said := []string{got.policy.String(), got.alphaFirst.String() + "/" + strconv.Itoa(int(got.alphaStep))}
 	for k := range r.out.ranks {

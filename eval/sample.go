@@ -1,6 +1,9 @@
 package eval
 
-import "github.com/weirhq/weir/router"
+import (
+	"github.com/weirhq/weir/classifier"
+	"github.com/weirhq/weir/router"
+)
 
 // Choice is one of the two models of a replay.
 type Choice uint8
@@ -27,6 +30,14 @@ type Sample struct {
 	Gain, QEfficient, QHigh []float64
 	// Scored is false where a prompt could not be scored.
 	Scored []bool
+	// Gap is the strong model's expected quality less the weak one's, as Decide
+	// sees them: the gain, unless a card has a quality curve of its own. 1 where a
+	// prompt could not be scored.
+	Gap []float64
+	// Strange is whether the classifier called the prompt out of distribution;
+	// Predicted its likeliest domain, 0 where it was not scored.
+	Strange   []bool
+	Predicted []classifier.Domain
 	// Policy is what Decide chose.
 	Policy []Choice
 	// AlphaStep is the least step of the alpha sweep (alpha = step/20) at which
