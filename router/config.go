@@ -108,6 +108,7 @@ type fileConfig struct {
 	Models        []fileModel    `yaml:"models"`
 	Policies      []filePolicy   `yaml:"policies"`
 	Completion    fileCompletion `yaml:"completion"`
+	Accounts      fileAccounts   `yaml:"accounts"`
 }
 
 type fileCompletion struct {

@@ -68,6 +68,7 @@ func (b *builder) build(file *fileConfig, getenv func(string) string) *Rules {
 	}
 	rules.Catalog = newCatalog(models)
 	b.fallbacks(rules.Catalog)
+	rules.Accounts = b.accounts("accounts", &file.Accounts, rules.Catalog)
 	for i := range file.Policies {
 		p := b.policy(fmt.Sprintf("policies[%d]", i), &file.Policies[i], rules.Catalog)
 		if _, twice := rules.Policies[p.ID]; twice {

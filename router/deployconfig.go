@@ -71,6 +71,8 @@ type Accounts struct {
 	Baseline string
 	// Overhead is what routing one call costs by itself.
 	Overhead NanoUSD
+	// GatewayFee is what a hosted gateway would take; usage shows it beside.
+	GatewayFee GatewayFee
 }
 
 func (b *builder) strategy(path, s string) Strategy {
