@@ -16,11 +16,12 @@ import (
 func modelCommand(w world) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "model",
-		Short: "Look at and prove model bundles",
+		Short: "Look at, prove, seal and swap model bundles",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(modelInspectCommand(w), modelVerifyCommand(w), modelProbeCommand(w))
+	cmd.AddCommand(modelInspectCommand(w), modelVerifyCommand(w), modelSealCommand(w), modelDiffCommand(w), modelStageCommand(w),
+		modelPromoteCommand(w), modelRollbackCommand(w), modelStatusCommand(w), modelListCommand(w), modelProbeCommand(w))
 	return cmd
 }
 

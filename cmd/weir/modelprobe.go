@@ -54,7 +54,7 @@ func modelProbeCommand(w world) *cobra.Command {
 				// must not outlive it.
 				go func() {
 					_, _ = io.Copy(io.Discard, f)
-					os.Exit(exitFailed)
+					os.Exit(exitFailed) //nolint:revive // nothing else ends a native call that hangs
 				}()
 			}
 			if err := limitProcess(job.Policy.MaxMemoryBytes); err != nil {

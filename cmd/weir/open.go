@@ -79,15 +79,9 @@ func (f *classifierFlags) open(ctx context.Context, w world) (*opened, error) {
 		return nil, err
 	}
 	out := &opened{dir: dir}
-	library := f.library
-	if library == "" {
-		library = w.getenv("WEIR_ONNXRUNTIME")
-	}
-	// The system's loader looks a bare name up in its own folders, not here.
-	if _, err := os.Stat(library); library != "" && err == nil {
-		if library, err = filepath.Abs(library); err != nil {
-			return nil, fmt.Errorf("library path: %w", err)
-		}
+	library, err := findRuntime(f.library, w.getenv)
+	if err != nil {
+		return nil, err
 	}
 	rt, err := onnx.Start(onnx.RuntimeConfig{LibraryPath: library})
 	if err != nil {
@@ -102,6 +96,31 @@ func (f *classifierFlags) open(ctx context.Context, w world) (*opened, error) {
 	out.push("model bundle", out.bundle.Close)
 	out.classifier = out.bundle
 	return out, nil
+}
+
+// findRuntime resolves the library: the flag, WEIR_ONNXRUNTIME, or "" for the one
+// that onnx.FindLibrary finds.
+func findRuntime(flag string, getenv func(string) string) (string, error) {
+	library := flag
+	if library == "" {
+		library = getenv("WEIR_ONNXRUNTIME")
+	}
+	// The system's loader looks a bare name up in its own folders, not here.
+	if _, err := os.Stat(library); library != "" && err == nil {
+		if library, err = filepath.Abs(library); err != nil {
+			return "", fmt.Errorf("library path: %w", err)
+		}
+	}
+	return library, nil
+}
+
+// startRuntime starts ONNX Runtime for verbs that open bundles themselves.
+func startRuntime(flag string, getenv func(string) string) (*onnx.Runtime, error) {
+	library, err := findRuntime(flag, getenv)
+	if err != nil {
+		return nil, err
+	}
+	return onnx.Start(onnx.RuntimeConfig{LibraryPath: library})
 }
 
 // findBundle resolves the bundle's folder: the flag, WEIR_BUNDLE, the working

@@ -118,9 +118,12 @@ func (f *serveFlags) openServing(ctx context.Context, w world, logger *slog.Logg
 	var copied string
 	var id swap.Identity
 	if err == nil {
-		s.watched = configured
-		copied, id, err = s.state.Import(ctx, configured, policy.MaxBytes, identify)
-		s.boot = id.Digest
+		if s.watched, err = filepath.Abs(configured); err == nil {
+			copied, id, err = s.state.Import(ctx, configured, policy.MaxBytes, identify)
+		}
+		if err == nil {
+			s.boot = id.Digest
+		}
 	}
 	from := f.classifierFlags
 	from.bundle = copied

@@ -120,6 +120,12 @@ func (r *Report) refuse(gate, format string, args ...any) {
 	r.Gates = append(r.Gates, Gate{Name: gate, Detail: fmt.Sprintf(format, args...)})
 }
 
+// Write puts report.json and index.html into a folder.
+func (r *Report) Write(dir string) error {
+	_, err := r.write(dir)
+	return err
+}
+
 // write puts report.json and the page for people into dir, and returns the page.
 func (r *Report) write(dir string) (page string, err error) {
 	raw, err := json.MarshalIndent(r, "", "  ")

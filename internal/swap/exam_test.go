@@ -1,0 +1,199 @@
+package swap
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirhq/weir/eval"
+	"github.com/weirhq/weir/router"
+)
+
+// exam holds a candidate of that kind against a good serving bundle.
+func exam(t *testing.T, kind string, change func(*Exam)) *Report {
+	t.Helper()
+	dir := t.TempDir()
+	e := Exam{
+		Job: Job{
+			Serving: put(t, filepath.Join(dir, "a"), recipe{Name: "a"}), Candidate: put(t, filepath.Join(dir, "b"), recipe{Name: "b", Kind: kind}),
+			Out: t.TempDir(), Policy: DefaultPolicy(),
+		},
+		Rules: rules(t), Sources: []eval.Source{cases(150)}, Resident: func() (int64, error) { return 1, nil },
+		Refusals: func(err error) []Gate { return []Gate{{Name: GateProbes, Detail: err.Error()}} },
+	}
+	f := &factory{}
+	e.Open = f.Open
+	e.Policy.Replay.Bootstrap = 200
+	e.Policy.Latency.MaxRatio = 1e3
+	if change != nil {
+		change(&e)
+	}
+	r, err := e.Run(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, f.open.Load(), "the exam left a bundle open")
+	return r
+}
+
+func gateNamed(t *testing.T, r *Report, name string) Gate {
+	t.Helper()
+	for _, g := range r.Gates {
+		if g.Name == name {
+			return g
+		}
+	}
+	require.Fail(t, "no such gate", "%s in %+v", name, r.Gates)
+	return Gate{}
+}
+
+func TestExamPassesAGoodCandidate(t *testing.T) {
+	out := t.TempDir()
+	r := exam(t, "shifted", func(e *Exam) { e.Out = out })
+	require.True(t, r.Passed(), "%+v", r.Failed())
+	assert.Greater(t, r.Replay.Agreement, 0.99)
+	assert.Equal(t, 150, r.Replay.Prompts)
+	sum := 0
+	for _, row := range r.Replay.Flips {
+		for _, n := range row {
+			sum += n
+		}
+	}
+	assert.Equal(t, 150, sum, "every prompt is in the matrix once")
+	require.Len(t, r.Replay.Sets, 1)
+	page, err := r.write(out)
+	require.NoError(t, err)
+	html, err := os.ReadFile(page)
+	require.NoError(t, err)
+	for _, want := range []string{"passed every gate", "HIGH_PERFORMANCE", `src="set-1-candidate.svg"`, "made: 150 prompts"} {
+		assert.Contains(t, string(html), want)
+	}
+	for _, name := range append(r.Pages, "report.json") {
+		assert.FileExists(t, filepath.Join(out, name))
+	}
+}
+
+// TestExamRefuses holds every way in which a candidate that opens can be bad
+// against the gate that has to say so.
+func TestExamRefuses(t *testing.T) {
+	for kind, want := range map[string]struct{ gate, says string }{
+		"refuses to open": {GateProbes, "probe 3"},
+		"NaN":             {GateRange, "150 of 150 prompts give no sound score"},
+		"swapped":         {GateReplay, "the other way round, as with swapped labels"},
+		"always strong":   {GateReplay, "100.0 % of the prompts go above the cheapest tier"},
+		"other weights":   {GateReplay, "it ranks prompts otherwise than what serves"},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			r := exam(t, kind, nil)
+			failed := r.Failed()
+			require.Len(t, failed, 1)
+			assert.Equal(t, want.gate, failed[0].Name)
+			assert.Contains(t, failed[0].Detail, want.says)
+		})
+	}
+	t.Run("ten times slower", func(t *testing.T) {
+		r := exam(t, "slow", func(e *Exam) { e.Policy.Latency.MaxRatio = 3 })
+		g := gateNamed(t, r, GateLatency)
+		assert.False(t, g.Passed)
+		assert.Contains(t, g.Detail, "allowed are 3")
+		assert.True(t, gateNamed(t, r, GateReplay).Passed, "it decides as before")
+	})
+	t.Run("slowest prompt", func(t *testing.T) {
+		r := exam(t, "", func(e *Exam) { e.Policy.Latency.MaxP99 = 1 })
+		assert.False(t, gateNamed(t, r, GateLatency).Passed)
+	})
+	t.Run("three times larger", func(t *testing.T) {
+		weights := []int64{0, 200 << 20, 800 << 20}
+		r := exam(t, "", func(e *Exam) {
+			e.Resident = func() (int64, error) {
+				n := weights[0]
+				weights = weights[1:]
+				return n, nil
+			}
+		})
+		require.Len(t, r.Failed(), 1)
+		assert.Equal(t, "opening it takes 600.0 MiB, serving takes 200.0 MiB, allowed are 400.0 MiB (memory.max_ratio, memory.allow_bytes)", gateNamed(t, r, GateMemory).Detail)
+	})
+	t.Run("too few prompts", func(t *testing.T) {
+		r := exam(t, "", func(e *Exam) { e.Sources = []eval.Source{cases(50)} })
+		assert.Contains(t, gateNamed(t, r, GateReplay).Detail, "50 prompts to replay, want at least 100")
+	})
+}
+
+// TestPolicyBounds breaks one bound of the replay at a time.
+func TestPolicyBounds(t *testing.T) {
+	sound := func() *Replay {
+		return &Replay{Agreement: 0.9, Flipped: 0.1, StrongServing: 0.4, StrongCandidate: 0.45, Cost: eval.Interval{Value: 0.1, Lo: 0, Hi: 0.2}, Sets: []*eval.Comparison{{
+			Set: "s", A: eval.Side{ProjectedUSD: eval.Interval{Value: 10, Lo: 9, Hi: 11}},
+			Difference: eval.Side{Quality: eval.Interval{Value: 0, Lo: -0.02, Hi: 0.02}, ProjectedUSD: eval.Interval{Value: 1, Lo: 0, Hi: 2}},
+		}}}
+	}
+	p := DefaultPolicy().Replay
+	assert.Empty(t, sound().faults(&p))
+	for says, spoil := range map[string]func(*Replay){
+		"replay.min_agreement":                 func(x *Replay) { x.Agreement = 0.3 },
+		"(replay.min_agreement): it ranks":     func(x *Replay) { x.Agreement = math.NaN() },
+		"replay.max_flips":                     func(x *Replay) { x.Flipped = 0.5 },
+		"replay.min_strong":                    func(x *Replay) { x.StrongCandidate = 0 },
+		"replay.max_strong":                    func(x *Replay) { x.StrongCandidate = 1 },
+		"upper end (replay.max_cost_increase)": func(x *Replay) { x.Cost.Hi = 0.3 },
+		"s: cost changes by up to 40.0 %":      func(x *Replay) { x.Sets[0].Difference.ProjectedUSD.Hi = 4 },
+		"replay.max_quality_loss":              func(x *Replay) { x.Sets[0].Difference.Quality.Lo = -0.06 },
+	} {
+		x := sound()
+		spoil(x)
+		require.Len(t, x.faults(&p), 1, says)
+		assert.Contains(t, x.faults(&p)[0], says)
+	}
+	// A fleet of one tier sends nothing up, before as after.
+	x := sound()
+	x.StrongServing, x.StrongCandidate = 0, 0
+	assert.Empty(t, x.faults(&p))
+}
+
+func TestPolicyValidate(t *testing.T) {
+	p := DefaultPolicy()
+	require.NoError(t, p.Validate())
+	p.Version, p.Latency.MaxRatio, p.Replay.MaxFlips, p.Replay.Weak, p.Settle.For, p.Replay.MinAgreement = 2, 0.5, 2, "w", -1, math.NaN()
+	err := p.Validate()
+	for _, want := range []string{"version is 2", "latency.max_ratio is 0.5", "replay.max_flips is 2", `weak "w" and strong ""`, "settle.for is -1e-09", "replay.min_agreement is NaN"} {
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestExamFaultsAreNotTheCandidates(t *testing.T) {
+	dir := t.TempDir()
+	e := Exam{
+		Job:   Job{Serving: dir, Candidate: put(t, filepath.Join(dir, "b"), recipe{}), Policy: DefaultPolicy()},
+		Rules: rules(t), Open: (&factory{}).Open,
+	}
+	_, err := e.Run(t.Context())
+	require.ErrorContains(t, err, "open the copy of the serving bundle")
+	e.Serving = e.Candidate
+	broken := errors.New("the disk is gone")
+	e.Sources = []eval.Source{{Name: "s", Cases: func(yield func(eval.Case, error) bool) { yield(eval.Case{}, broken) }}}
+	_, err = e.Run(t.Context())
+	require.ErrorIs(t, err, broken)
+}
+
+func TestReplayHasTheTiersOfTheCatalog(t *testing.T) {
+	a, b := &decided{}, &decided{}
+	for i := range 10 {
+		a.tier, b.tier = append(a.tier, router.Efficient), append(b.tier, router.Efficient)
+		a.gain, b.gain = append(a.gain, float64(i)), append(b.gain, float64(i*i))
+		a.cost, b.cost = append(a.cost, 1), append(b.cost, 2)
+		a.priced, b.priced = append(a.priced, true), append(b.priced, i > 0)
+	}
+	b.tier[3], b.tier[4] = router.HighPerformance, 0
+	x := hold(a, b, 100)
+	assert.Equal(t, []string{noTier, "EFFICIENT", "HIGH_PERFORMANCE"}, x.Tiers)
+	assert.Equal(t, [][]int{{0, 0, 0}, {1, 8, 1}, {0, 0, 0}}, x.Flips)
+	assert.InDelta(t, 0.2, x.Flipped, 1e-9)
+	assert.InDelta(t, 1, x.Agreement, 1e-9, "ranks, not values")
+	assert.Equal(t, eval.Interval{Value: 1, Lo: 1, Hi: 1}, x.Cost)
+	assert.Zero(t, spearman([]float64{1, 2, 3}, []float64{5, 5, 5}), "a constant agrees with nothing")
+	assert.Equal(t, []float64{1, 1, 1, 3}, ranks([]float64{2, 2, 2, 9}))
+}
