@@ -88,7 +88,7 @@ func runDiff(ctx context.Context, w world, f *diffFlags, a, b string) (err error
 	defer func() { err = errors.Join(err, rt.Close()) }()
 	exam := swap.Exam{
 		Job:   swap.Job{Candidate: b, Serving: a, Out: f.out, Policy: *policy},
-		Rules: rules, Sources: sources,
+		Rules: rules, Sources: sources, Cover: vocabulary(b),
 		Open: func(ctx context.Context, dir string) (swap.Bundle, error) {
 			got, err := rt.Open(ctx, dir, onnx.Config{MaxConcurrent: 1})
 			if err != nil {
@@ -185,6 +185,9 @@ func printDiff(out io.Writer, differences []difference, r *swap.Report) error {
 	fmt.Fprintln(t, "manifest\tA\tB")
 	for _, d := range differences {
 		fmt.Fprintf(t, "  %s\t%.60s\t%.60s\n", d.Field, d.A, d.B)
+	}
+	if err := t.Flush(); err != nil {
+		return err
 	}
 	for _, g := range r.Gates {
 		verdict := "passed"

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +89,7 @@ func examine(ctx context.Context, w world, job *probeJob) (_ *swap.Report, err e
 	}
 	defer func() { err = errors.Join(err, rt.Close()) }()
 	exam := swap.Exam{
-		Job: job.Job, Rules: rules, Sources: sources, CacheDir: job.Cache,
+		Job: job.Job, Rules: rules, Sources: sources, CacheDir: job.Cache, Cover: vocabulary(job.Candidate),
 		Open: func(ctx context.Context, dir string) (swap.Bundle, error) {
 			b, err := rt.Open(ctx, dir, onnx.Config{MaxConcurrent: 1})
 			if err != nil {
@@ -97,6 +100,44 @@ func examine(ctx context.Context, w world, job *probeJob) (_ *swap.Report, err e
 		Refusals: func(err error) []swap.Gate { return gatesOf(err, job.Candidate) },
 	}
 	return exam.Run(ctx)
+}
+
+// maxCover bounds the words of a vocabulary that are scored one by one.
+const maxCover = 60_000
+
+// vocabulary returns the words of a bundle's tokenizers, those that only continue a
+// word behind a letter. A tokenizer of another kind than WordPiece gives what reads
+// as its words; one that cannot be read gives none, and the gates will say why.
+func vocabulary(dir string) []string {
+	m, err := onnx.ReadManifest(dir)
+	if err != nil {
+		return nil
+	}
+	names := map[string]bool{m.Lanes.Fast.Tokenizer: true}
+	if m.Lanes.Base != nil {
+		names[m.Lanes.Base.Tokenizer] = true
+	}
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		var t struct {
+			Model struct {
+				Vocab map[string]int `json:"vocab"`
+			} `json:"model"`
+		}
+		if err != nil || json.Unmarshal(raw, &t) != nil {
+			continue
+		}
+		for _, word := range slices.Sorted(maps.Keys(t.Model.Vocab)) {
+			if rest, ok := strings.CutPrefix(word, "##"); ok {
+				word = "q" + rest
+			}
+			if out = append(out, strings.ReplaceAll(word, "Ġ", " ")); len(out) == maxCover {
+				return out
+			}
+		}
+	}
+	return out
 }
 
 // replaySources opens the sets that a gate policy names.

@@ -27,6 +27,9 @@ type Exam struct {
 	// Rules decide in the replay; Sources are its sets.
 	Rules   *router.Rules
 	Sources []eval.Source
+	// Cover are texts that between them reach every row of the candidate's tables,
+	// such as the words of its vocabulary; the gate "damage" scores them.
+	Cover []string
 	// CacheDir keeps scores between exams; "" keeps none.
 	CacheDir string
 	// Resident returns the process's resident memory in bytes; nil reads /proc.
@@ -66,6 +69,9 @@ func (e *Exam) Run(ctx context.Context) (_ *Report, err error) {
 	}
 	if !e.checkRange(ctx, r, candidate, texts) || ctx.Err() != nil {
 		return r, context.Cause(ctx)
+	}
+	if err := e.checkDamage(ctx, r, serving, candidate, texts); err != nil {
+		return r, err
 	}
 	if err := e.checkSpeed(ctx, r, serving, candidate, texts); err != nil {
 		return r, err

@@ -3,6 +3,7 @@ package swap
 import (
 	"errors"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -196,4 +197,50 @@ func TestReplayHasTheTiersOfTheCatalog(t *testing.T) {
 	assert.Equal(t, eval.Interval{Value: 1, Lo: 1, Hi: 1}, x.Cost)
 	assert.Zero(t, spearman([]float64{1, 2, 3}, []float64{5, 5, 5}), "a constant agrees with nothing")
 	assert.Equal(t, []float64{1, 1, 1, 3}, ranks([]float64{2, 2, 2, 9}))
+}
+
+// TestDamageIsToldFromTraining: a candidate whose graph is nearly the serving one
+// is damaged when it moves some scores and leaves the rest alone.
+func TestDamageIsToldFromTraining(t *testing.T) {
+	graph := make([]byte, 40_000)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range graph {
+		graph[i] = byte(random.Uint32())
+	}
+	touched := append([]byte(nil), graph...)
+	touched[20_000] ^= 64
+	touched = append(touched[:30_000], touched[30_003:]...)
+	assert.Greater(t, alike(graph, touched), 0.9)
+	assert.Less(t, alike(graph, touched), 1.0)
+	other := append([]byte(nil), graph...)
+	for i := range other {
+		other[i] += byte(1 + i%3)
+	}
+	assert.Less(t, alike(graph, other), 0.1)
+	for name, tc := range map[string]struct {
+		kind  string
+		graph []byte
+		pass  bool
+	}{
+		"as it was, other bytes":     {"", touched, true},
+		"a few moved":                {"damaged", touched, false},
+		"a few moved, another graph": {"damaged", other, true},
+		"a few moved, same graph":    {"damaged", graph, true}, // another window, say
+		"all moved":                  {"shifted", touched, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := exam(t, tc.kind, func(e *Exam) {
+				require.NoError(t, os.WriteFile(filepath.Join(e.Serving, "fast.onnx"), graph, 0o600))
+				require.NoError(t, os.WriteFile(filepath.Join(e.Candidate, "fast.onnx"), tc.graph, 0o600))
+				e.Sources, e.Policy.Replay.MinPrompts = nil, 2
+				e.Texts = []string{"what is one", "what is two", "what is three"}
+				e.Cover = []string{"alpha", "beta", "gamma", "broken row"}
+			})
+			g := gateNamed(t, r, GateDamage)
+			assert.Equal(t, tc.pass, g.Passed, g.Detail)
+			if !tc.pass {
+				assert.Contains(t, g.Detail, "1 of 7 texts (lane lexical/lexical) score otherwise")
+			}
+		})
+	}
 }

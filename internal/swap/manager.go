@@ -318,6 +318,11 @@ func (m *Manager) leave() { <-m.loading }
 // bound ends with the manager.
 func (m *Manager) bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	select {
+	case <-m.done:
+		cancel(ErrClosed)
+	default:
+	}
 	stopped := make(chan struct{})
 	go func() {
 		select {

@@ -23,6 +23,7 @@ const (
 	GateProbes    = "probes"    // golden probes give what they gave
 	GateRange     = "range"     // every output is finite and every score within its range
 	GateLoad      = "load"      // the first load neither crashed, hung nor ate the memory
+	GateDamage    = "damage"    // a graph that is nearly the serving one's was retrained, not damaged
 	GateLatency   = "latency"   // it is not much slower than what serves
 	GateMemory    = "memory"    // nor much larger
 	GateReplay    = "replay"    // nor decides otherwise on the same prompts
@@ -32,7 +33,7 @@ const (
 func GateNames() []string {
 	return []string{
 		GateFolder, GateSize, GateManifest, GateDigests, GateExternal, GateGraph, GateTokenizer, GateProbes, GateRange, GateLoad,
-		GateLatency, GateMemory, GateReplay,
+		GateDamage, GateLatency, GateMemory, GateReplay,
 	}
 }
 
