@@ -13,7 +13,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also the program itself, for tests that start it as a process of its own.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && (os.Args[1] == "serve" || os.Args[1] == "model") {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // weir runs a command line in an empty environment.
 func weir(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {

@@ -17,7 +17,7 @@ import (
 // where digests and probes do not: a manifest may vouch for anything, and probes see
 // few rows of a table. A retrained graph moves nearly every score. A damaged one, of
 // which most bytes are the serving graph's, moves some and leaves the rest exactly
-// as they were. Prompts are counted by the lane that answered, because one lane
+// as they were. Prompts are counted by the lane that answered before, because one lane
 // alone may have been retrained.
 
 const (
@@ -40,11 +40,7 @@ func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bu
 		r.pass(GateDamage, "no graph is a version of the serving one's")
 		return nil
 	}
-	type lane struct {
-		same, differ, all int
-		worst             float64
-	}
-	lanes := map[string]*lane{}
+	lanes := map[string]*laneMoves{}
 	all := append(append([]string(nil), texts...), e.Cover...)
 	for _, t := range all {
 		a, errA := serving.Classify(ctx, t)
@@ -58,30 +54,62 @@ func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bu
 		if err := errors.Join(errA, errB); err != nil {
 			return fmt.Errorf("compare scores: %w", err)
 		}
-		key := a.Lane + "/" + b.Lane
-		l := lanes[key]
-		if l == nil {
-			l = &lane{}
-			lanes[key] = l
+		if lanes[a.Lane] == nil {
+			lanes[a.Lane] = &laneMoves{}
 		}
-		l.all++
-		switch d := distance(&a, &b); {
-		case d == 0:
-			l.same++
-		case d > moved:
-			l.differ++
-			l.worst = max(l.worst, d)
-		}
+		lanes[a.Lane].add(&a, &b)
 	}
-	for key, l := range lanes {
-		if l.differ > 0 && float64(l.same) >= sameScores*float64(l.all) {
-			r.refuse(GateDamage, "%s shares %.1f %% of its bytes with the serving one; %d of %d texts (lane %s) score otherwise, by up to %.3g, and %d exactly as before: "+
-				"a retrained graph moves nearly all of them, a damaged one some; copy it again, or train it anew", file, 100*share, l.differ, l.all, key, l.worst, l.same)
-			return nil
-		}
+	if l, name := damaged(lanes); l != nil {
+		r.refuse(GateDamage, "%s shares %.1f %% of its bytes with the serving one; %d of %d texts (lane %s) score otherwise, by up to %.3g, and %d exactly as before: "+
+			"a retrained graph moves nearly all of them, a damaged one some; copy it again, or train it anew",
+			file, 100*share, l.differ+l.switched, l.all, name, l.worst, l.same)
+		return nil
 	}
-	r.pass(GateDamage, "%s shares %.1f %% of its bytes with the serving one, and moves the scores of %d texts as a whole", file, 100*share, len(all))
+	r.pass(GateDamage, "%s shares %.1f %% of its bytes with the serving one, and moves the scores of %d texts as a whole or not at all", file, 100*share, len(all))
 	return nil
+}
+
+// laneMoves counts the texts that a lane of the serving bundle answers.
+type laneMoves struct {
+	// same of them score exactly as before, differ otherwise by the same lane, and
+	// switched by another lane.
+	same, differ, switched, all int
+	worst                       float64
+}
+
+func (l *laneMoves) add(a, b *classifier.Scores) {
+	l.all++
+	d := distance(a, b)
+	switch {
+	case d == 0:
+		l.same++
+		return
+	case d <= moved:
+		return
+	case a.Lane != b.Lane:
+		l.switched++
+	default:
+		l.differ++
+	}
+	l.worst = max(l.worst, d)
+}
+
+// whole tells a lane that moved as one.
+func (l *laneMoves) whole() bool { return float64(l.same) < sameScores*float64(l.all) }
+
+// damaged finds a lane of which some texts moved and many did not. That texts moved
+// to another lane is no sign where a lane has been retrained: it decides who answers.
+func damaged(lanes map[string]*laneMoves) (*laneMoves, string) {
+	retrained := false
+	for _, l := range lanes {
+		retrained = retrained || l.whole()
+	}
+	for name, l := range lanes {
+		if !l.whole() && (l.differ > 0 || l.switched > 0 && !retrained) {
+			return l, name
+		}
+	}
+	return nil, ""
 }
 
 // distance is the largest difference of anything that decides.

@@ -239,8 +239,26 @@ func TestDamageIsToldFromTraining(t *testing.T) {
 			g := gateNamed(t, r, GateDamage)
 			assert.Equal(t, tc.pass, g.Passed, g.Detail)
 			if !tc.pass {
-				assert.Contains(t, g.Detail, "1 of 7 texts (lane lexical/lexical) score otherwise")
+				assert.Contains(t, g.Detail, "1 of 7 texts (lane lexical) score otherwise")
 			}
 		})
+	}
+}
+
+func TestDamageByLane(t *testing.T) {
+	for name, tc := range map[string]struct {
+		fast, base laneMoves
+		bad        bool
+	}{
+		"nothing moved":                         {laneMoves{same: 90, all: 100}, laneMoves{same: 50, all: 50}, false},
+		"fast retrained, some change the lane":  {laneMoves{differ: 95, switched: 5, all: 100}, laneMoves{same: 40, switched: 10, all: 50}, false},
+		"base retrained":                        {laneMoves{same: 100, all: 100}, laneMoves{differ: 50, all: 50}, false},
+		"a row of fast":                         {laneMoves{same: 97, differ: 3, all: 100}, laneMoves{same: 50, all: 50}, true},
+		"a row of fast, all change the lane":    {laneMoves{same: 97, switched: 3, all: 100}, laneMoves{same: 50, all: 50}, true},
+		"a row of base":                         {laneMoves{same: 100, all: 100}, laneMoves{same: 49, differ: 1, all: 50}, true},
+		"a row of base beside a retrained fast": {laneMoves{differ: 100, all: 100}, laneMoves{same: 49, differ: 1, all: 50}, true},
+	} {
+		l, _ := damaged(map[string]*laneMoves{"fast": &tc.fast, "base": &tc.base})
+		assert.Equal(t, tc.bad, l != nil, name)
 	}
 }
