@@ -210,7 +210,8 @@ func (e *examiner) examine(ctx context.Context, job swap.Job) (*swap.Report, err
 	switch {
 	case errors.Is(context.Cause(bounded), errExamTimeout):
 		return loadRefusal("the first load and the gates took longer than %s (timeout in the gate policy); the process was ended", job.Policy.Timeout), nil
-	case errors.As(waitErr, &exit) && exit.ExitCode() != exitUsage:
+	case errors.As(waitErr, &exit) && (exit.ExitCode() != exitUsage || !strings.HasPrefix(string(stderr.last), "weir:")):
+		// Go itself exits with 2 when it crashes.
 		return loadRefusal("the process that loaded it ended: %s%s", exit.ProcessState, stderr.words()), nil
 	}
 	return nil, fmt.Errorf("the examining process gave no answer: %w%s", errors.Join(waitErr, writeErr), stderr.words())

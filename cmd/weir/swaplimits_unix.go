@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// examNice is how much the examining process stands back behind the serving one.
-const examNice = 10
+// examNice makes the examining process stand back behind everything that serves.
+const examNice = 19
 
 // limitProcess bounds this process's memory and lets others go first.
 func limitProcess(addressSpace int64) error {
