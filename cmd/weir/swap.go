@@ -29,9 +29,8 @@ type swapFlags struct {
 	watch             bool
 	settle            time.Duration
 	capture           int
-	// debounce and probe are for tests; their zero values are the real ones.
+	// debounce is for tests; 0 is the watcher's own.
 	debounce time.Duration
-	probe    *examiner
 }
 
 func (f *swapFlags) add(cmd *cobra.Command) {
@@ -186,17 +185,13 @@ func (s *swapping) start(ctx context.Context, serving *opened, adm *admin) (stop
 	if adm.swaps, err = adm.metrics.Swaps(); err != nil || s.state == nil {
 		return func() error { return nil }, err
 	}
-	exam := s.flags.probe
-	if exam == nil {
-		program, err := os.Executable()
-		if err != nil {
-			return nil, fmt.Errorf("find this program: %w", err)
-		}
-		exam = &examiner{program: program, args: []string{"model", "probe"}}
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	exam.library, exam.cache = s.library, s.state.Scores()
+	exam := &examiner{program: program, args: []string{"model", "probe"}, library: s.library, cache: s.state.Scores()}
 	m, err := swap.New(swap.Config{
-		Store: adm.store, Serving: serving.bundle, Dir: serving.dir, State: s.state, Root: s.flags.root, Watched: s.watched, Policy: s.policy,
+		Store: adm.store, Serving: serving.bundle, State: s.state, Root: s.flags.root, Watched: s.watched, Policy: s.policy,
 		Open: s.open, Identify: identify, Texts: s.captured.texts, Logger: s.logger,
 		Examine: func(ctx context.Context, job swap.Job) (*swap.Report, error) { return exam.examine(ctx, job) },
 		Notify:  func(e swap.Event) { notify(adm, &e) },

@@ -274,7 +274,7 @@ func (b *bench) start(change func(*bench, *Config)) {
 	b.store, err = router.NewStore(serving, rules(b.t))
 	require.NoError(b.t, err)
 	cfg := Config{
-		Store: b.store, Serving: serving, Dir: dir, Open: b.factory.Open, Identify: identifyRecipe, Examine: b.examine,
+		Store: b.store, Serving: serving, Open: b.factory.Open, Identify: identifyRecipe, Examine: b.examine,
 		Root: b.root, Watched: b.watched, State: state, Policy: &b.policy, Logger: slog.New(slog.DiscardHandler),
 		Notify: func(e Event) {
 			b.mu.Lock()

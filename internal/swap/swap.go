@@ -108,10 +108,9 @@ type Job struct {
 // State are required; the zero value of anything else is its default.
 type Config struct {
 	Store *router.Store
-	// Serving is the bundle that Store serves, Dir the folder of its copy. Who
-	// opened it closes it; a manager that replaces it closes it as well.
+	// Serving is the bundle that Store serves, opened from its copy in State. Who
+	// opened it closes it; the manager may close it too.
 	Serving Bundle
-	Dir     string
 	// Open opens the bundle in a folder, proven and ready to serve.
 	Open func(ctx context.Context, dir string) (Bundle, error)
 	// Identify reads a folder without running it: who it is, as far as that can be
@@ -124,7 +123,7 @@ type Config struct {
 	Root string
 	// Watched is the folder or link that Reread reads; "" for none.
 	Watched string
-	// State is the manager's own folder. See Store.
+	// State is the manager's own folder. Who opened it closes it, after the manager.
 	State *State
 	// Policy is what candidates have to keep to; nil for DefaultPolicy.
 	Policy *Policy
