@@ -29,13 +29,13 @@ import (
 
 // served is a running server with what a test looks at.
 type served struct {
-	t                        *testing.T
-	listen, admin            string
-	live, root, state        string
-	logs                     *lockedBuffer
-	client                   weirv1.RouterServiceClient
-	operator                 weirv1.AdminServiceClient
-	stop                     func()
+	t                 *testing.T
+	listen, admin     string
+	live, root, state string
+	logs              *lockedBuffer
+	client            weirv1.RouterServiceClient
+	operator          weirv1.AdminServiceClient
+	stop              func()
 }
 
 // serveTiny serves a copy of models/tiny.
@@ -55,7 +55,9 @@ func serveTiny(t *testing.T, args ...string) *served {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
 	var wg sync.WaitGroup
-	wg.Go(func() { ended <- run(ctx, args, world{func(string) string { return "" }, strings.NewReader(""), io.Discard, s.logs}) })
+	wg.Go(func() {
+		ended <- run(ctx, args, world{func(string) string { return "" }, strings.NewReader(""), io.Discard, s.logs})
+	})
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		assert.Equal(t, exitOK, <-ended, "log: %s", s.logs)
@@ -213,7 +215,9 @@ type badBundle struct {
 }
 
 func badBundles() []badBundle {
-	file := func(name, gate string, spoil func(t *testing.T, dir string)) badBundle { return badBundle{name, gate, spoil} }
+	file := func(name, gate string, spoil func(t *testing.T, dir string)) badBundle {
+		return badBundle{name, gate, spoil}
+	}
 	manifest := func(name, gate string, change func(object)) badBundle {
 		return badBundle{name, gate, func(t *testing.T, dir string) { editJSON(t, dir, "manifest.json", change) }}
 	}
@@ -231,7 +235,7 @@ func badBundles() []badBundle {
 			editGraph(t, dir, "fast.onnx", func(model []byte) []byte { return inGraph(t, model, pbBytes(5, tensor), nothing) })
 		}}
 	}
-	sealed := func(name string, gate string, change func(t *testing.T, dir string)) badBundle {
+	sealed := func(name, gate string, change func(t *testing.T, dir string)) badBundle {
 		return badBundle{name, gate, func(t *testing.T, dir string) {
 			change(t, dir)
 			code, _, stderr := weirChild(t, "model", "seal", dir)
@@ -293,7 +297,9 @@ func badBundles() []badBundle {
 			return setFloat(t, "quality_high_0_bias", float32(math.Inf(1)))(model)
 		}),
 		graph("right sizes, other weights", swap.GateProbes, otherWeightsOf),
-		file("tokenizer of another model", swap.GateTokenizer, func(t *testing.T, dir string) { vouch(t, dir, "tokenizer.json", readIn(t, bundleDir("default"), "tokenizer.json")) }),
+		file("tokenizer of another model", swap.GateTokenizer, func(t *testing.T, dir string) {
+			vouch(t, dir, "tokenizer.json", readIn(t, bundleDir("default"), "tokenizer.json"))
+		}),
 		file("tokenizer that pads", swap.GateTokenizer, func(t *testing.T, dir string) {
 			editJSON(t, dir, "tokenizer.json", func(d object) { d["padding"] = object{"strategy": object{"Fixed": 128}} })
 		}),

@@ -390,4 +390,3 @@ func TestTheExaminingProcessEndsWithItsParent(t *testing.T) {
 	require.Error(t, cmd.Wait())
 	assert.Empty(t, out.String())
 }
-

@@ -1,3 +1,5 @@
+//go:build native && cgo
+
 package main
 
 import (
@@ -122,7 +124,7 @@ func pbInt(num protowire.Number, value int64) []byte {
 }
 
 // inGraph changes fields of the model's graph, and may append some.
-func inGraph(t testing.TB, model []byte, more []byte, change func(num protowire.Number, value []byte) []byte) []byte {
+func inGraph(t testing.TB, model, more []byte, change func(num protowire.Number, value []byte) []byte) []byte {
 	t.Helper()
 	return mapFields(t, model, func(num protowire.Number, value []byte) []byte {
 		if num != 7 {
