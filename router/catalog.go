@@ -154,6 +154,8 @@ type Model struct {
 	Strategy Strategy
 
 	rates upperRates
+	// place is where it stands in its catalog.
+	place int32
 }
 
 // EffectiveTier is the tier that the model counts as: a specialist counts as
@@ -193,7 +195,8 @@ type Catalog struct {
 
 func newCatalog(models []*Model) *Catalog {
 	c := &Catalog{models: models, byID: make(map[string]*Model, len(models))}
-	for _, m := range models {
+	for i, m := range models {
+		m.place = int32(i)
 		m.rates = m.Price.upper()
 		c.byID[m.ID] = m
 		c.maxWindow = max(c.maxWindow, m.ContextWindow)

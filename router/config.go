@@ -107,6 +107,8 @@ type fileConfig struct {
 	Upstreams     []fileUpstream `yaml:"upstreams"`
 	Models        []fileModel    `yaml:"models"`
 	Policies      []filePolicy   `yaml:"policies"`
+	Rules         []fileRule     `yaml:"rules"`
+	Sessions      fileSessions   `yaml:"sessions"`
 	Completion    fileCompletion `yaml:"completion"`
 	Accounts      fileAccounts   `yaml:"accounts"`
 }
@@ -179,19 +181,22 @@ type fileDeployment struct {
 }
 
 type filePolicy struct {
-	ID                      string   `yaml:"id"`
-	Description             string   `yaml:"description"`
-	MinQuality              *float64 `yaml:"min_quality"`
-	MaxQualityGap           *float64 `yaml:"max_quality_gap"`
-	MaxCost                 string   `yaml:"max_cost"`
-	MaxOutputPrice          string   `yaml:"max_price_per_million_output_tokens"`
-	MaxTTFT                 string   `yaml:"max_ttft"`
-	Alpha                   *float64 `yaml:"alpha"`
-	MinTier                 string   `yaml:"min_tier"`
-	MaxTier                 string   `yaml:"max_tier"`
-	AllowDowngrade          *bool    `yaml:"allow_downgrade"`
-	UnscoredTier            string   `yaml:"unscored_tier"`
-	SpecialistMinConfidence *float64 `yaml:"specialist_min_confidence"`
-	AllowModels             []string `yaml:"allow_models"`
-	DenyModels              []string `yaml:"deny_models"`
+	ID                      string         `yaml:"id"`
+	Description             string         `yaml:"description"`
+	MinQuality              *float64       `yaml:"min_quality"`
+	MaxQualityGap           *float64       `yaml:"max_quality_gap"`
+	MaxCost                 string         `yaml:"max_cost"`
+	MaxOutputPrice          string         `yaml:"max_price_per_million_output_tokens"`
+	MaxTTFT                 string         `yaml:"max_ttft"`
+	Alpha                   *float64       `yaml:"alpha"`
+	MinTier                 string         `yaml:"min_tier"`
+	MaxTier                 string         `yaml:"max_tier"`
+	AllowDowngrade          *bool          `yaml:"allow_downgrade"`
+	UnscoredTier            string         `yaml:"unscored_tier"`
+	SpecialistMinConfidence *float64       `yaml:"specialist_min_confidence"`
+	SpecialistMinMargin     *float64       `yaml:"specialist_min_margin"`
+	Promise                 string         `yaml:"promise"`
+	Guarantee               *fileGuarantee `yaml:"guarantee"`
+	AllowModels             []string       `yaml:"allow_models"`
+	DenyModels              []string       `yaml:"deny_models"`
 }

@@ -76,6 +76,9 @@ func (b *builder) build(file *fileConfig, getenv func(string) string) *Rules {
 		}
 		rules.Policies[p.ID] = p
 	}
+	rules.callable = callableIDs(rules.Upstreams)
+	rules.Sessions = b.sessions("sessions", &file.Sessions)
+	rules.Rules = b.rules(file.Rules, rules)
 	if _, ok := rules.Policies[file.DefaultPolicy]; !ok {
 		b.fault("default_policy", "%q is no policy of this config: use one of %v", file.DefaultPolicy, sortedKeys(rules.Policies))
 	}
@@ -355,7 +358,7 @@ func (b *builder) fallbacks(c *Catalog) {
 
 func (b *builder) policy(path string, f *filePolicy, c *Catalog) *Policy {
 	b.id(path+".id", f.ID)
-	p := &Policy{ID: f.ID, Description: f.Description, UnscoredTier: HighPerformance, SpecialistMinConfidence: 0.6, Allow: f.AllowModels, Deny: f.DenyModels}
+	p := &Policy{ID: f.ID, Description: f.Description, UnscoredTier: HighPerformance, Allow: f.AllowModels, Deny: f.DenyModels, Promise: f.Promise}
 	l := &p.Limits
 	b.share(path+".min_quality", f.MinQuality, &l.MinQuality)
 	b.share(path+".max_quality_gap", f.MaxQualityGap, &l.MaxQualityGap)
@@ -376,10 +379,9 @@ func (b *builder) policy(path string, f *filePolicy, c *Catalog) *Policy {
 		l.AllowDowngrade = Some(*f.AllowDowngrade)
 	}
 	b.policyTiers(path, f, p)
-	if f.SpecialistMinConfidence != nil {
-		p.SpecialistMinConfidence = *f.SpecialistMinConfidence
-		b.within(path+".specialist_min_confidence", p.SpecialistMinConfidence, 0, 1)
-	}
+	b.share(path+".specialist_min_confidence", f.SpecialistMinConfidence, &l.SpecialistConfidence)
+	b.share(path+".specialist_min_margin", f.SpecialistMinMargin, &l.SpecialistMargin)
+	p.Guarantee = b.guarantee(path+".guarantee", f.Guarantee, p, c)
 	for key, globs := range map[string][]string{"allow_models": f.AllowModels, "deny_models": f.DenyModels} {
 		for i, g := range globs {
 			at := fmt.Sprintf("%s.%s[%d]", path, key, i)

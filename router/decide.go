@@ -5,23 +5,35 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/weirhq/weir/classifier"
 )
 
-// Rules decide: a catalog and policies of one config version. Immutable.
+// EngineVersion names what Decide does with a demand. It changes whenever the
+// same demand under the same config may give another decision, so that receipts
+// are verified by the engine that made them.
+const EngineVersion = "decide/2"
+
+// Rules decide: a catalog, rules and policies of one config version. Immutable.
 type Rules struct {
 	Catalog       *Catalog
 	Policies      map[string]*Policy
 	DefaultPolicy string
-	Upstreams     []*Upstream
-	Completion    CompletionRules
-	Accounts      Accounts
+	// Rules are looked at in this order before anything is scored.
+	Rules     []*Rule
+	Sessions  SessionPolicy
+	Upstreams []*Upstream
+	// Completion is how Complete tries again.
+	Completion CompletionRules
+	Accounts   Accounts
 	// Digest is "sha256:" and the hex digest of the config text.
 	Digest string
 	// Source is where the text was read, Text the text itself.
 	Source string
 	Text   []byte
+
+	callable []string // ids of the upstreams with a key
 }
 
 // Override is a request's own choice. At most one of Models and Tier is set.
@@ -55,6 +67,14 @@ type Demand struct {
 	Required       Capabilities
 	CallableOnly   bool
 	Provider       ProviderRules
+	// Rule is the id of the config's rule that matched; "" for none.
+	Rule string
+	// Session is what earlier turns say; zero without a session.
+	Session SessionState
+	// InSession is whether the request has a session, be it new.
+	InSession bool
+	// BundleDigest is the bundle that scored; guarantees rest on one.
+	BundleDigest string
 	// MaxOutputTokens is the longest answer wanted; 0 for the model's limit.
 	MaxOutputTokens int64
 	// Explain asks for the sentence of every rejection.
@@ -78,8 +98,10 @@ type Candidate struct {
 	// demand asked for explanation.
 	Rejection Rejection
 	Detail    string
-	utility   float64
 }
+
+// eligible tells whether no filter removed the candidate, good enough or not.
+func (c *Candidate) eligible() bool { return c.Rejection == 0 || c.Rejection == RejectedQuality }
 
 // Decision is what Decide says. It stands by itself: a later swap of config or
 // model changes nothing in it.
@@ -87,10 +109,16 @@ type Decision struct {
 	Chosen Candidate
 	Reason Reason
 	Policy string
+	// Rule is the id of the rule that had a part in it; "" for none.
+	Rule   string
 	Scores classifier.Scores
 	Scored bool
-	// Best is the best eligible expected quality.
-	Best          float64
+	// Best is the best eligible expected quality, Needed the lowest that is good
+	// enough.
+	Best, Needed float64
+	// Need is the tier that the prompt needs by itself, whatever its session
+	// says; 0 where that is not known.
+	Need          Tier
 	MinQualityMet bool
 	Limits        []Applied
 	// Ranked is every eligible candidate in the order in which it would be
@@ -100,6 +128,11 @@ type Decision struct {
 	// Rejected is every other candidate, in the catalog's order.
 	Rejected       []Candidate
 	AllowDowngrade bool
+	Session        SessionUse
+	// Guarantee is the policy's promise and whether it holds here.
+	Guarantee Claim
+	// Promise is what the policy was measured to do; "" where nothing was.
+	Promise string
 }
 
 // Explanation is the decision in one sentence.
@@ -109,74 +142,187 @@ func (d *Decision) Explanation() string {
 	if c.PriceKnown {
 		cost = "for about " + c.Expected.String()
 	}
-	if !d.Scored {
-		return fmt.Sprintf("%s %s: the prompt could not be scored, so the policy's unscored tier answers.", c.Model.ID, cost)
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s: ", c.Model.ID, cost)
+	switch {
+	case d.Scored:
+		domain, p := d.Scores.Domain()
+		fmt.Fprintf(&b, "complexity %.2f, %s (%.0f %%), expected quality %.2f against %.2f at best; %s.",
+			d.Scores.Complexity(), domain, 100*p, c.Quality.Value, d.Best, d.Reason.phrase())
+	case d.Reason == ByRule:
+		fmt.Fprintf(&b, "%s before anything was scored.", d.Reason.phrase())
+	case d.Reason == SessionPinned:
+		fmt.Fprintf(&b, "the prompt could not be scored; %s.", d.Reason.phrase())
+	default:
+		b.WriteString("the prompt could not be scored, so the policy's unscored tier answers.")
 	}
-	domain, p := d.Scores.Domain()
-	return fmt.Sprintf("%s %s: complexity %.2f, %s (%.0f %%), expected quality %.2f against %.2f at best; %s.",
-		c.Model.ID, cost, d.Scores.Complexity(), domain, 100*p, c.Quality.Value, d.Best, d.Reason.phrase())
+	if d.Rule != "" {
+		fmt.Fprintf(&b, " Rule %s matched.", d.Rule)
+	}
+	if s := &d.Session; s.SwitchCostKnown && s.SwitchCost > 0 {
+		if s.Pinned {
+			fmt.Fprintf(&b, " Its prompt cache is warm: leaving would cost %s.", s.SwitchCost)
+		} else {
+			fmt.Fprintf(&b, " Leaving the warm prompt cache of %s costs %s.", s.PreviousModel, s.SwitchCost)
+		}
+	}
+	if d.Promise != "" {
+		fmt.Fprintf(&b, " Policy %s: %s", d.Policy, d.Promise)
+	}
+	return b.String()
 }
 
 // Decide chooses a model for a demand. It is pure: no clock, no I/O, no
-// randomness, so that a replay is the service. It returns ErrUnknownPolicy or
-// ErrUnknownModel wrapped, *ContextTooLongError or *NoEligibleError.
+// randomness, so that a replay is the service. It returns ErrUnknownPolicy,
+// ErrUnknownModel or ErrUnknownRule wrapped, *ContextTooLongError or
+// *NoEligibleError.
 func (r *Rules) Decide(d Demand) (Decision, error) {
-	policy, err := r.policy(d.Policy)
-	if err != nil {
+	f := filter{demand: &d, catalog: r.Catalog, request: d.Limits, sessions: r.Sessions}
+	if err := f.settle(r); err != nil {
 		return Decision{}, err
 	}
-	for _, id := range d.Override.Models {
-		if _, ok := r.Catalog.Model(id); !ok {
-			return Decision{}, fmt.Errorf("decide: %w %q: ListModels lists the ids%s", ErrUnknownModel, id, didYouMean(id, r.Catalog.modelIDs))
-		}
-	}
-	f := filter{demand: &d, policy: policy, limits: resolve(d.Limits, policy.Limits)}
-	all := make([]Candidate, len(r.Catalog.models))
-	eligible := make([]*Candidate, 0, len(all))
+	f.all = make([]Candidate, len(r.Catalog.models))
+	var few [64]sortKey
+	f.keys = few[:0]
 	for i, m := range r.Catalog.models {
-		if f.assess(m, &all[i]); all[i].Rejection == 0 {
-			eligible = append(eligible, &all[i])
+		c := &f.all[i]
+		if f.assess(m, c); c.Rejection == 0 {
+			f.keys = append(f.keys, sortKey{cost: c.order(), at: int32(i)})
 		}
 	}
-	if len(eligible) == 0 {
-		return Decision{}, r.noneLeft(&f, all)
+	if len(f.keys) == 0 {
+		return Decision{}, r.noneLeft(&f)
 	}
-	out := Decision{Policy: policy.ID, Scores: d.Scores, Scored: d.Scored, AllowDowngrade: f.limits.AllowDowngrade.Value}
-	f.rank(&out, eligible)
-	out.collect(&f, eligible, all)
-	out.Chosen = out.Ranked[0]
-	out.Limits = applied(&d.Limits, &policy.Limits, &f)
+	out := Decision{Policy: f.policy.ID, Rule: d.Rule, Scores: d.Scores, Scored: d.Scored, AllowDowngrade: f.limits.AllowDowngrade.Value, Promise: f.policy.Promise}
+	if d.InSession {
+		out.Session = SessionUse{Used: true, PreviousModel: d.Session.PreviousModel}
+		out.Need = f.needBySelf()
+		if !f.named() {
+			f.holdNeed(&out)
+		}
+		if len(f.keys) == 0 {
+			return Decision{}, r.noneLeft(&f)
+		}
+	}
+	f.rank(&out)
+	out.Chosen = f.all[f.keys[0].at]
+	out.Guarantee = f.claim(&out)
+	out.Limits = applied(&f)
+	f.collect(&out)
 	return out, nil
 }
 
-// collect copies the candidates into their two lists. What the tier floor alone
-// removed joins the ranked ones, best first, where downgrades are allowed: Next
-// may use it when everything above the floor has failed.
-func (d *Decision) collect(f *filter, eligible []*Candidate, all []Candidate) {
+// settle finds the rule, the policy and the limits that count: the request's
+// before the rule's before the policy's before the default.
+func (f *filter) settle(r *Rules) error {
+	d := f.demand
+	if f.rule = r.rule(d.Rule); f.rule == nil && d.Rule != "" {
+		return fmt.Errorf("decide: %w %q: the config has no such rule", ErrUnknownRule, d.Rule)
+	}
+	policy := d.Policy
+	if f.rule != nil {
+		then := &f.rule.Then
+		if policy == "" && then.Policy != "" {
+			policy, f.rulePolicy = then.Policy, true
+		}
+		if !f.named() && (len(then.Models) > 0 || then.Tier != 0) {
+			d.Override, f.ruleNamed = Override{Models: then.Models, Tier: then.Tier}, true
+		}
+	}
+	var err error
+	if f.policy, err = r.policy(policy); err != nil {
+		return err
+	}
+	for _, id := range d.Override.Models {
+		if _, ok := r.Catalog.Model(id); !ok {
+			return fmt.Errorf("decide: %w %q: ListModels lists the ids%s", ErrUnknownModel, id, didYouMean(id, r.Catalog.modelIDs))
+		}
+	}
+	request, own := d.Limits, f.policy.Limits
+	if g := f.policy.Guarantee; g != nil && d.Scored {
+		if gap := g.gap(&d.Scores); gap.Set {
+			own.MaxQualityGap, f.calibrated = gap, true
+		}
+	}
+	if f.rule != nil {
+		request.MinTier = request.MinTier.or(f.rule.Then.MinTier)
+		request.MaxTier = request.MaxTier.or(f.rule.Then.MaxTier)
+	}
+	f.limits = resolve(request, own)
+	if d.Scored {
+		f.settleScores()
+	}
+	return nil
+}
+
+// named tells whether the models or the tier are named already.
+func (f *filter) named() bool {
+	return len(f.demand.Override.Models) > 0 || f.demand.Override.Tier != 0
+}
+
+// order is the cost that candidates are ordered by.
+func (c *Candidate) order() NanoUSD {
+	if !c.PriceKnown {
+		return math.MaxInt64
+	}
+	return c.P90
+}
+
+// collect puts the candidates into their two lists, in place. What the tier
+// floor alone removed joins the ranked ones, best first, where downgrades are
+// allowed: Next may use it when everything above the floor has failed.
+func (f *filter) collect(d *Decision) {
+	var few [64]int32
+	order := few[:0]
+	for _, k := range f.keys {
+		order = append(order, k.at)
+	}
+	lowered := func(c *Candidate) bool {
+		return d.AllowDowngrade && (c.Rejection == RejectedBelowMinTier || c.Rejection == RejectedSession)
+	}
 	if d.AllowDowngrade {
-		at := len(eligible)
-		for i := range all {
-			if all[i].Rejection == RejectedBelowMinTier {
-				eligible = append(eligible, &all[i])
+		at := len(order)
+		for i := range f.all {
+			if lowered(&f.all[i]) {
+				order = append(order, int32(i))
 			}
 		}
-		slices.SortStableFunc(eligible[at:], func(a, b *Candidate) int { return cmp.Compare(b.Quality.Value, a.Quality.Value) })
+		slices.SortStableFunc(order[at:], func(a, b int32) int { return cmp.Compare(f.all[b].Quality.Value, f.all[a].Quality.Value) })
 	}
-	list := make([]Candidate, 0, len(all))
-	for _, c := range eligible {
-		list = append(list, *c)
-	}
-	for i := range all {
-		if r := all[i].Rejection; r != 0 && r != RejectedQuality && (r != RejectedBelowMinTier || !d.AllowDowngrade) {
-			list = append(list, all[i])
+	ranked := len(order)
+	for i := range f.all {
+		if c := &f.all[i]; !c.eligible() && !lowered(c) {
+			order = append(order, int32(i))
 		}
 	}
 	if f.demand.Explain {
-		for i := range list {
-			list[i].Detail = f.detail(&list[i])
+		for i := range f.all {
+			f.all[i].Detail = f.detail(&f.all[i])
 		}
 	}
-	d.Ranked, d.Rejected = list[:len(eligible):len(eligible)], list[len(eligible):]
+	permute(f.all, order)
+	d.Chosen = f.all[0]
+	d.Ranked, d.Rejected = f.all[:ranked:ranked], f.all[ranked:]
+}
+
+// permute puts list[order[i]] at i. order is used up.
+func permute(list []Candidate, order []int32) {
+	for i := range order {
+		if order[i] == int32(i) {
+			continue
+		}
+		first, at := list[i], i
+		for {
+			from := int(order[at])
+			order[at] = int32(at)
+			if from == i {
+				list[at] = first
+				break
+			}
+			list[at] = list[from]
+			at = from
+		}
+	}
 }
 
 func (r *Rules) policy(id string) (*Policy, error) {
@@ -190,59 +336,68 @@ func (r *Rules) policy(id string) (*Policy, error) {
 	return p, nil
 }
 
-func (r *Rules) noneLeft(f *filter, all []Candidate) error {
+func (r *Rules) noneLeft(f *filter) error {
 	input := int64(math.MaxInt64)
 	e := &NoEligibleError{Removed: map[Rejection]int{}, Hints: r.hints(&f.demand.Provider)}
-	for i := range all {
-		e.Removed[all[i].Rejection]++
+	for i := range f.all {
+		c := &f.all[i]
+		e.Removed[c.Rejection]++
 		if len(e.Details) < 20 {
-			e.Details = append(e.Details, all[i].Model.ID+": "+f.detail(&all[i]))
+			e.Details = append(e.Details, c.Model.ID+": "+f.detail(c))
 		}
-		input = min(input, all[i].InputTokens)
+		input = min(input, c.InputTokens)
 	}
 	if input >= r.Catalog.maxWindow {
 		return &ContextTooLongError{Tokens: input, Max: r.Catalog.maxWindow}
+	}
+	if f.ruleNamed {
+		e.Hints = append(e.Hints, fmt.Sprintf("rule %q of the config named the models; name a model or a tier yourself to go past it", f.rule.ID))
 	}
 	return e
 }
 
 // rank sorts the eligible candidates into the order of trial and gives those
 // that are not good enough their rejection.
-func (f *filter) rank(out *Decision, ranked []*Candidate) {
+func (f *filter) rank(out *Decision) {
 	d := f.demand
-	for _, c := range ranked {
-		out.Best = max(out.Best, c.Quality.Value)
+	for _, k := range f.keys {
+		out.Best = max(out.Best, f.all[k.at].Quality.Value)
 	}
 	f.needed = f.floor(out.Best)
+	out.Needed = f.needed
 	out.MinQualityMet = true
 	switch {
 	case len(d.Override.Models) > 0:
-		slices.SortStableFunc(ranked, func(a, b *Candidate) int {
-			return cmp.Compare(slices.Index(d.Override.Models, a.Model.ID), slices.Index(d.Override.Models, b.Model.ID))
+		slices.SortStableFunc(f.keys, func(a, b sortKey) int {
+			return cmp.Compare(slices.Index(d.Override.Models, f.all[a.at].Model.ID), slices.Index(d.Override.Models, f.all[b.at].Model.ID))
 		})
 		out.Reason = ByOverride
 	case !d.Scored:
-		f.rankUnscored(ranked)
+		f.rankUnscored()
 		out.Reason = ClassifierUnavailable
 	case f.limits.Alpha.Set:
-		f.rankByAlpha(ranked)
-		f.cutBelow(ranked)
+		f.cutBelow(f.rankByAlpha())
 		out.Reason = TradeOff
 	default:
-		slices.SortFunc(ranked, byCost)
-		f.cutBelow(ranked)
-		out.Reason = f.reason(ranked)
+		f.cutBelow(f.byCost)
+		out.Reason = f.reason()
 	}
-	if d.Override.Tier != 0 && d.Scored {
+	if d.Override.Tier != 0 && (d.Scored || f.ruleNamed) {
 		out.Reason = ByOverride
 	}
+	if out.Reason == ByOverride && f.ruleNamed {
+		out.Reason = ByRule
+	}
+	if d.InSession && len(d.Override.Models) == 0 {
+		f.holdSession(out)
+	}
 	if d.Scored && f.limits.MinQuality.Set {
-		out.MinQualityMet = ranked[0].Quality.Value >= f.limits.MinQuality.Value
-		if !out.MinQualityMet && out.Reason != ByOverride {
+		out.MinQualityMet = f.all[f.keys[0].at].Quality.Value >= f.limits.MinQuality.Value
+		if !out.MinQualityMet && out.Reason != ByOverride && out.Reason != ByRule {
 			out.Reason = BestEffort
 		}
 	}
-	f.preferFallbacks(ranked)
+	f.preferFallbacks()
 }
 
 // floor is the quality that a candidate must reach: within the gap of the best,
@@ -258,35 +413,41 @@ func (f *filter) floor(best float64) float64 {
 	return floor
 }
 
-// cutBelow moves the candidates that are not good enough behind the others, best
-// first, and marks them. A hair's breadth is forgiven: .8 - .5 is not .3 in
+// hair is a hair's breadth of quality that is forgiven: .8 - .5 is not .3 in
 // floating point.
-func (f *filter) cutBelow(ranked []*Candidate) {
-	const hair = 1e-9
-	for _, c := range ranked {
-		if c.Quality.Value < f.needed-hair {
+const hair = 1e-9
+
+// cutBelow orders the candidates that are good enough, puts the others behind
+// them, best first, and marks those.
+func (f *filter) cutBelow(order func(a, b sortKey) int) {
+	good, floor := 0, f.needed-hair
+	for i, k := range f.keys {
+		c := &f.all[k.at]
+		if c.Quality.Value < floor {
 			c.Rejection = RejectedQuality
 			f.removed[RejectedQuality] = true
+			continue
 		}
+		f.keys[i], f.keys[good] = f.keys[good], k
+		good++
 	}
-	slices.SortStableFunc(ranked, func(a, b *Candidate) int {
-		switch {
-		case a.Rejection != b.Rejection:
-			return cmp.Compare(a.Rejection, b.Rejection)
-		case a.Rejection == RejectedQuality:
-			return cmp.Compare(b.Quality.Value, a.Quality.Value)
-		default:
-			return 0
+	slices.SortFunc(f.keys[:good], order)
+	slices.SortFunc(f.keys[good:], func(a, b sortKey) int {
+		if x, y := f.all[a.at].Quality.Value, f.all[b.at].Quality.Value; x != y {
+			return cmp.Compare(y, x)
 		}
+		return order(a, b)
 	})
 }
 
-func (f *filter) reason(ranked []*Candidate) Reason {
-	if ranked[0].Model.Tier == DomainSpecialist {
+// reason says why the first candidate is the first.
+func (f *filter) reason() Reason {
+	first := &f.all[f.keys[0].at]
+	if first.Model.Tier == DomainSpecialist {
 		return Specialist
 	}
-	for _, c := range ranked[1:] {
-		if c.Rejection == RejectedQuality && byCost(c, ranked[0]) < 0 {
+	for _, k := range f.keys[1:] {
+		if f.all[k.at].Rejection == RejectedQuality && f.byCost(k, f.keys[0]) < 0 {
 			return QualityNeeded
 		}
 	}
@@ -295,9 +456,9 @@ func (f *filter) reason(ranked []*Candidate) Reason {
 
 // rankUnscored puts the unscored tier's cheapest first, then those above it,
 // then the rest from the top: a broken classifier costs money, not quality.
-func (f *filter) rankUnscored(ranked []*Candidate) {
-	slices.SortFunc(ranked, func(a, b *Candidate) int {
-		at, bt := a.Model.EffectiveTier(), b.Model.EffectiveTier()
+func (f *filter) rankUnscored() {
+	slices.SortFunc(f.keys, func(a, b sortKey) int {
+		at, bt := f.all[a.at].Model.EffectiveTier(), f.all[b.at].Model.EffectiveTier()
 		aLow, bLow := at < f.policy.UnscoredTier, bt < f.policy.UnscoredTier
 		switch {
 		case aLow != bLow && aLow:
@@ -309,66 +470,75 @@ func (f *filter) rankUnscored(ranked []*Candidate) {
 		case at != bt:
 			return cmp.Compare(at, bt)
 		default:
-			return byCost(a, b)
+			return f.byCost(a, b)
 		}
 	})
 }
 
-func (f *filter) rankByAlpha(ranked []*Candidate) {
+// rankByAlpha returns the order by the dial's trade of quality and cost.
+func (f *filter) rankByAlpha() func(a, b sortKey) int {
 	dearest := NanoUSD(1)
-	for i := range ranked {
-		dearest = max(dearest, ranked[i].P90)
+	for _, k := range f.keys {
+		dearest = max(dearest, f.all[k.at].P90)
 	}
 	alpha := f.limits.Alpha.Value
-	for i := range ranked {
-		relative := 1.0
-		if ranked[i].PriceKnown {
-			relative = float64(ranked[i].P90) / float64(dearest)
+	for i, k := range f.keys {
+		c, relative := &f.all[k.at], 1.0
+		if c.PriceKnown {
+			relative = float64(c.P90) / float64(dearest)
 		}
-		ranked[i].utility = alpha*ranked[i].Quality.Value + (1-alpha)*(1-relative)
+		f.keys[i].score = alpha*c.Quality.Value + (1-alpha)*(1-relative)
 	}
-	slices.SortFunc(ranked, func(a, b *Candidate) int {
-		if c := cmp.Compare(b.utility, a.utility); c != 0 {
-			return c
+	return func(a, b sortKey) int {
+		if a.score != b.score {
+			return cmp.Compare(b.score, a.score)
 		}
-		return byCost(a, b)
-	})
+		return f.byCost(a, b)
+	}
 }
 
 // byCost orders by the cost at the 90th percentile of output, the figure that
 // max_cost is held against, so that loosening it never buys less; unknown
 // prices come last, better quality breaks ties, then the id.
-func byCost(a, b *Candidate) int {
-	if a.PriceKnown != b.PriceKnown {
-		if a.PriceKnown {
+func (f *filter) byCost(a, b sortKey) int {
+	switch {
+	case a.cost < b.cost:
+		return -1
+	case a.cost > b.cost:
+		return 1
+	}
+	x, y := &f.all[a.at], &f.all[b.at]
+	if x.PriceKnown != y.PriceKnown {
+		if x.PriceKnown {
 			return -1
 		}
 		return 1
 	}
-	if c := cmp.Compare(a.P90, b.P90); c != 0 {
+	if c := cmp.Compare(y.Quality.Value, x.Quality.Value); c != 0 {
 		return c
 	}
-	if c := cmp.Compare(b.Quality.Value, a.Quality.Value); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.Model.ID, b.Model.ID)
+	return cmp.Compare(x.Model.ID, y.Model.ID)
 }
 
 // preferFallbacks moves the chosen model's own fallbacks, in their order,
 // directly behind it; never one that is below the floor.
-func (f *filter) preferFallbacks(ranked []*Candidate) {
-	if len(f.demand.Override.Models) > 0 {
+func (f *filter) preferFallbacks() {
+	first := f.all[f.keys[0].at].Model
+	if len(f.demand.Override.Models) > 0 || len(first.Fallbacks) == 0 {
 		return
 	}
 	at := 1
-	for _, id := range ranked[0].Model.Fallbacks {
-		i := slices.IndexFunc(ranked, func(c *Candidate) bool { return c.Model.ID == id && c.Rejection == 0 })
+	for _, id := range first.Fallbacks {
+		i := slices.IndexFunc(f.keys, func(k sortKey) bool {
+			c := &f.all[k.at]
+			return c.Model.ID == id && c.Rejection == 0
+		})
 		if i < at {
 			continue
 		}
-		c := ranked[i]
-		copy(ranked[at+1:i+1], ranked[at:i])
-		ranked[at] = c
+		k := f.keys[i]
+		copy(f.keys[at+1:i+1], f.keys[at:i])
+		f.keys[at] = k
 		at++
 	}
 }

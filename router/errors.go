@@ -14,6 +14,8 @@ var (
 	ErrUnknownModel = errors.New("unknown model")
 	// ErrUnknownPolicy means that a request names a policy that the config lacks.
 	ErrUnknownPolicy = errors.New("unknown policy")
+	// ErrUnknownRule means that a demand names a rule that the config lacks.
+	ErrUnknownRule = errors.New("unknown rule")
 	// ErrUnknownDecision means that the journal does not hold a decision.
 	ErrUnknownDecision = errors.New("unknown decision")
 	// ErrOutcomeConflict means that an idempotency key was used with another report.

@@ -9,14 +9,44 @@ import (
 	"github.com/weirhq/weir/classifier"
 )
 
-// filter holds what the assessment of every candidate shares.
+// filter holds what the assessment of every candidate shares, and where it
+// stands.
 type filter struct {
 	demand  *Demand
 	policy  *Policy
-	limits  Limits
-	removed [numRejections]bool
+	catalog *Catalog
+	// rule is the rule that matched, nil for none; ruleNamed is whether its
+	// models or tier count, rulePolicy whether its policy does.
+	rule                  *Rule
+	ruleNamed, rulePolicy bool
+	// request holds the request's own limits, limits what counts of all.
+	request, limits Limits
+	// calibrated is whether the gap is the guarantee's.
+	calibrated bool
+	sessions   SessionPolicy
+	removed    [numRejections]bool
 	// needed is the expected quality that is good enough.
 	needed float64
+	// sessionFloor is the tier that the session holds; 0 where it removed nothing.
+	sessionFloor Tier
+	// all holds a candidate for every model, in the catalog's order; keys says
+	// which of them are eligible, and in which order.
+	all  []Candidate
+	keys []sortKey
+	// effort is the logit of q_efficient, high that of q_high, domain the
+	// likeliest: all that a measured curve needs.
+	effort, high float64
+	domain       int
+}
+
+// sortKey stands for a candidate while candidates are put in order.
+type sortKey struct {
+	// cost is the one at the 90th percentile of output, the largest number where
+	// it is unknown.
+	cost NanoUSD
+	// score orders by itself where it is used: larger first.
+	score float64
+	at    int32
 }
 
 // MediaTokens is what one image, audio or document part is taken to cost in
@@ -55,7 +85,7 @@ func (f *filter) estimate(c *Candidate) {
 	f.price(c)
 	c.Unmeasured = true
 	if d.Scored {
-		c.Quality, c.Unmeasured = m.quality(&d.Scores)
+		f.quality(c)
 	}
 }
 
@@ -66,55 +96,75 @@ func ceil(x float64) int64 { return int64(math.Ceil(min(x, 1<<53))) }
 // sum that overflows counts as an unknown price.
 func (f *filter) price(c *Candidate) {
 	rates := &c.Model.rates
-	input, ok := rates.cost(c.InputTokens, 0)
-	if c.PriceKnown = rates.known && ok; !c.PriceKnown {
+	if !rates.known {
+		return
+	}
+	var input wide
+	if !input.addProduct(uint64(c.InputTokens), uint64(rates.input)) || !input.addProduct(million, uint64(rates.perRequest)) {
 		return
 	}
 	if f.limits.MaxCost.Set {
-		c.MaxOutput = min(c.MaxOutput, rates.affords(f.limits.MaxCost.Value, input))
-	}
-	for _, x := range [...]struct {
-		to     *NanoUSD
-		output int64
-	}{{&c.Expected, c.OutputTokens}, {&c.P90, c.P90Output}, {&c.Bound, c.MaxOutput}} {
-		if *x.to, ok = rates.cost(c.InputTokens, x.output); !ok {
-			c.PriceKnown = false
+		spent, ok := input.dividedByMillion()
+		if !ok {
 			return
 		}
+		c.MaxOutput = min(c.MaxOutput, rates.affords(f.limits.MaxCost.Value, spent))
 	}
+	var ok bool
+	if c.Expected, ok = input.plus(c.OutputTokens, rates.output); !ok {
+		return
+	}
+	if c.P90, ok = input.plus(c.P90Output, rates.output); !ok {
+		return
+	}
+	c.Bound, c.PriceKnown = input.plus(c.MaxOutput, rates.output)
+}
+
+// plus is the sum with some tokens at a rate; false where it overflows.
+func (w wide) plus(tokens int64, rate NanoUSD) (NanoUSD, bool) {
+	if !w.addProduct(uint64(tokens), uint64(rate)) {
+		return 0, false
+	}
+	return w.dividedByMillion()
+}
+
+// settleScores finds once what the curves of all models need.
+func (f *filter) settleScores() {
+	s := &f.demand.Scores
+	f.effort, f.high = classifier.Logit(s.QEfficient.Value), classifier.Logit(s.QHigh.Value)
+	domain, _ := s.Domain()
+	f.domain = domain.Index()
 }
 
 // quality is the model's expected quality: its own curve where outcomes were
 // recorded, else its tier's reference curve with an interval that spans both.
-func (m *Model) quality(s *classifier.Scores) (q classifier.Estimate, unmeasured bool) {
-	if k := m.Quality; k != nil {
-		domain, _ := s.Domain()
-		y := k.Intercept + k.Efficient*classifier.Logit(s.QEfficient.Value) + k.High*classifier.Logit(s.QHigh.Value) + k.Domain[domain.Index()]
-		return classifier.Estimate{
-			Value: classifier.Sigmoid(y),
-			Low:   classifier.Sigmoid(y - k.HalfWidth),
-			High:  classifier.Sigmoid(y + k.HalfWidth),
-		}, false
+func (f *filter) quality(c *Candidate) {
+	if k := c.Model.Quality; k != nil {
+		// 1/(1+exp(-y)) at y and y ± half: two exponentials in place of three.
+		e, widen := math.Exp(-(k.Intercept + k.Efficient*f.effort + k.High*f.high + k.Domain[f.domain])), math.Exp(k.HalfWidth)
+		c.Quality = classifier.Estimate{Value: 1 / (1 + e), Low: 1 / (1 + e*widen), High: 1 / (1 + e/widen)}
+		c.Unmeasured = false
+		return
 	}
-	e, h := s.QEfficient, s.QHigh
-	own := e
-	if m.EffectiveTier() == HighPerformance {
-		own = h
+	q := &f.demand.Scores
+	own := q.QEfficient.Value
+	if c.Model.EffectiveTier() == HighPerformance {
+		own = q.QHigh.Value
 	}
-	return classifier.Estimate{Value: own.Value, Low: min(e.Low, h.Low), High: max(e.High, h.High)}, true
+	c.Quality = classifier.Estimate{Value: own, Low: min(q.QEfficient.Low, q.QHigh.Low), High: max(q.QEfficient.High, q.QHigh.High)}
 }
 
 // reject returns the first filter that the candidate fails, or zero. The tier
 // floor is the last one, because a downgrade may use what only it removed.
 func (f *filter) reject(c *Candidate) Rejection {
 	d, m, l := f.demand, c.Model, &f.limits
-	barred := f.policy.bars(m)
+	barred := f.policy.bars(f.catalog, m)
 	switch {
 	case len(d.Override.Models) > 0 && !slices.Contains(d.Override.Models, m.ID), d.Override.Tier != 0 && d.Override.Tier != m.Tier:
 		return RejectedNotNamed
 	case len(d.Allow) > 0 && !matchAny(d.Allow, m.ID), barred == RejectedNotAllowed:
 		return RejectedNotAllowed
-	case matchAny(d.Deny, m.ID), barred == RejectedDenied:
+	case matchAny(d.Deny, m.ID), barred == RejectedDenied, f.rule != nil && f.rule.deny.has(f.rule.Then.Deny, f.catalog, m):
 		return RejectedDenied
 	case d.Required&^m.Capabilities != 0:
 		return RejectedCapability
@@ -150,11 +200,26 @@ func (f *filter) inDomain(m *Model) bool {
 	if len(d.Override.Models) > 0 {
 		return true
 	}
-	need := f.policy.SpecialistMinConfidence
+	need, margin := f.limits.SpecialistConfidence.Value, f.limits.SpecialistMargin.Value
 	if d.Override.Tier == DomainSpecialist {
-		need = 1.0 / classifier.NumDomains
+		need, margin = 1.0/classifier.NumDomains, 0
 	}
-	return d.Scored && m.domainShare(&d.Scores) >= need
+	if !d.Scored {
+		return false
+	}
+	share := m.domainShare(&d.Scores)
+	return share >= need && (margin == 0 || share-m.otherShare(&d.Scores) >= margin)
+}
+
+// otherShare is the largest probability of a domain that is not the model's.
+func (m *Model) otherShare(s *classifier.Scores) float64 {
+	most := 0.0
+	for i, p := range s.Domains {
+		if !slices.Contains(m.Domains, classifier.Domain(i+1)) {
+			most = max(most, p)
+		}
+	}
+	return most
 }
 
 func (m *Model) domainShare(s *classifier.Scores) float64 {
@@ -167,6 +232,9 @@ func (m *Model) domainShare(s *classifier.Scores) float64 {
 
 func (f *filter) rejectProvider(m *Model) Rejection {
 	p, usable, callable := &f.demand.Provider, false, false
+	if !f.demand.CallableOnly && p.admitsAll() && len(m.Deployments) > 0 {
+		return 0
+	}
 	for _, dep := range m.Deployments {
 		if p.admits(dep.Upstream) {
 			usable, callable = true, callable || dep.Upstream.Callable
@@ -196,7 +264,11 @@ func (f *filter) detail(c *Candidate) string {
 	case RejectedContextWindow:
 		return fmt.Sprintf("about %d input and %d output tokens do not fit its window of %d", c.InputTokens, c.P90Output, m.ContextWindow)
 	case RejectedDomain:
-		return fmt.Sprintf("its domains %v have probability %.2f, needed is %.2f", m.Domains, m.domainShare(&d.Scores), f.policy.SpecialistMinConfidence)
+		text := fmt.Sprintf("its domains %v have probability %.2f, needed is %.2f", m.Domains, m.domainShare(&d.Scores), l.SpecialistConfidence.Value)
+		if l.SpecialistMargin.Value > 0 {
+			text += fmt.Sprintf(" and %.2f more than any other domain's, %.2f", l.SpecialistMargin.Value, m.otherShare(&d.Scores))
+		}
+		return text
 	case RejectedPriceUnknown:
 		return "its price is unknown, and a limit on cost was set"
 	case RejectedMaxPrice:
@@ -218,6 +290,8 @@ func (f *filter) detail(c *Candidate) string {
 		return fmt.Sprintf("it counts as %s, below the floor %s", m.EffectiveTier(), l.MinTier.Value)
 	case RejectedQuality:
 		return fmt.Sprintf("expected quality %.3f is below the needed %.3f", c.Quality.Value, f.needed)
+	case RejectedSession:
+		return fmt.Sprintf("it counts as %s, and a recent turn of the session needed %s", m.EffectiveTier(), f.sessionFloor)
 	default:
 		return ""
 	}
@@ -225,6 +299,11 @@ func (f *filter) detail(c *Candidate) string {
 
 func (p *ProviderRules) strictOrder() bool {
 	return len(p.Order) > 0 && p.AllowFallbacks.Set && !p.AllowFallbacks.Value
+}
+
+// admitsAll tells whether the rules leave no upstream out.
+func (p *ProviderRules) admitsAll() bool {
+	return len(p.Only) == 0 && len(p.Ignore) == 0 && len(p.Order) == 0 && p.Data != DataDeny
 }
 
 func (p *ProviderRules) admits(u *Upstream) bool {

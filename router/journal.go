@@ -30,7 +30,13 @@ type Record struct {
 	Metadata                   map[string]string
 	// Propensity is the chance with which this choice was made.
 	Propensity float64
-	// ScoringError says in one word why the prompt was not scored; "" when it was.
+	// Demand is what Decide was asked: scores, counts and limits. With Decision,
+	// the digests and CallableUpstreams it makes the decision anew; see Receipt.
+	Demand Demand
+	// CallableUpstreams are the ids of the upstreams that had a key.
+	CallableUpstreams []string
+	// ScoringError says in one word why the prompt was not scored: timeout, closed,
+	// failed, media_only or rule; "" when it was.
 	ScoringError string
 	// ScoreCached is whether the scores were kept from an earlier call.
 	ScoreCached bool

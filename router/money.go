@@ -205,7 +205,10 @@ func (w *wide) dividedByMillion() (NanoUSD, bool) {
 	if w.hi >= million {
 		return 0, false
 	}
-	q, rem := bits.Div64(w.hi, w.lo, million)
+	q, rem := w.lo/million, w.lo%million
+	if w.hi != 0 {
+		q, rem = bits.Div64(w.hi, w.lo, million)
+	}
 	if rem > million/2 || (rem == million/2 && q%2 == 1) {
 		q++
 	}

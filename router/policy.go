@@ -2,6 +2,7 @@ package router
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -41,6 +42,10 @@ type Limits struct {
 	Alpha Opt[float64]
 	// MinTier and MaxTier bound the effective tier.
 	MinTier, MaxTier Opt[Tier]
+	// SpecialistConfidence is the least probability that a specialist's domains
+	// must have together, SpecialistMargin how far that must be above the
+	// likeliest other domain; 0-1.
+	SpecialistConfidence, SpecialistMargin Opt[float64]
 	// AllowDowngrade lets a fallback go below the floor when all above it fail.
 	AllowDowngrade Opt[bool]
 }
@@ -51,31 +56,35 @@ type Policy struct {
 	Limits          Limits
 	// UnscoredTier answers when scoring fails.
 	UnscoredTier Tier
-	// SpecialistMinConfidence is the least probability that a specialist's
-	// domains must have together, 0-1.
-	SpecialistMinConfidence float64
 	// Allow and Deny are globs over model ids, before the request's own.
 	Allow, Deny []string
+	// Promise is what the policy was measured to do, for people; "" where
+	// nothing was.
+	Promise string
+	// Guarantee is nil where nothing was calibrated.
+	Guarantee *Guarantee
 
-	// barred is what the two lists say of each model of the config's catalog,
-	// found once: a decision looks at every model, and lists are long.
-	barred map[*Model]Rejection
+	// barred is what the two lists say of each model of the catalog of, by its
+	// place, found once: a decision looks at every model, and lists are long.
+	barred []Rejection
+	of     *Catalog
 }
 
 // settleLists matches the lists against the catalog's models.
 func (p *Policy) settleLists(c *Catalog) {
-	p.barred = make(map[*Model]Rejection, len(c.models))
-	for _, m := range c.models {
-		p.barred[m] = p.match(m)
+	p.of, p.barred = c, make([]Rejection, len(c.models))
+	for i, m := range c.models {
+		p.barred[i] = p.match(m)
 	}
 }
 
-// bars is what the lists say of a model: 0, RejectedNotAllowed or RejectedDenied.
-func (p *Policy) bars(m *Model) Rejection {
-	if r, ok := p.barred[m]; ok {
-		return r
+// bars is what the lists say of a model of a catalog: 0, RejectedNotAllowed or
+// RejectedDenied.
+func (p *Policy) bars(c *Catalog, m *Model) Rejection {
+	if p.of == c && c != nil {
+		return p.barred[m.place]
 	}
-	return p.match(m) // a policy that no config made, or another catalog's model
+	return p.match(m) // a policy that no config made, or another catalog's
 }
 
 func (p *Policy) match(m *Model) Rejection {
@@ -92,11 +101,15 @@ func (p *Policy) match(m *Model) Rejection {
 // Source says where a limit came from.
 type Source uint8
 
-// The sources, strongest first.
+// The sources.
 const (
 	FromRequest Source = iota + 1
 	FromPolicy
 	FromDefault
+	// A rule stands between request and policy; what a session holds, beside
+	// them. Their numbers are younger than the others'.
+	FromRule
+	FromSession
 )
 
 // Applied is a limit that counted.
@@ -110,7 +123,7 @@ type Applied struct {
 // defaultLimits is what counts when neither request nor policy says anything: a
 // gap of .05 is half of what the efficient reference model loses on MMLU.
 func defaultLimits() Limits {
-	return Limits{MaxQualityGap: Some(0.05), AllowDowngrade: Some(false)}
+	return Limits{MaxQualityGap: Some(0.05), AllowDowngrade: Some(false), SpecialistConfidence: Some(0.6)}
 }
 
 // resolve merges the three sources. An alpha replaces the quality limits of the
@@ -136,21 +149,32 @@ func resolve(request, policy Limits) Limits {
 		MinTier:        request.MinTier.or(policy.MinTier),
 		MaxTier:        request.MaxTier.or(policy.MaxTier),
 		AllowDowngrade: request.AllowDowngrade.or(policy.AllowDowngrade).or(def.AllowDowngrade),
+
+		SpecialistConfidence: request.SpecialistConfidence.or(policy.SpecialistConfidence).or(def.SpecialistConfidence),
+		SpecialistMargin:     request.SpecialistMargin.or(policy.SpecialistMargin),
 	}
 }
 
 // applied lists the resolved limits that are set, with their sources, in a
 // fixed order, and whether each removed a candidate.
-func applied(request, policy *Limits, f *filter) []Applied {
-	out := make([]Applied, 0, 4)
-	add := func(name string, by Rejection, set, req, pol bool, value func() string) {
+func applied(f *filter) []Applied {
+	out := make([]Applied, 0, 8)
+	request, policy, r := &f.request, &f.policy.Limits, &f.limits
+	var rule RuleAction
+	if f.rule != nil {
+		rule = f.rule.Then
+	}
+	add := func(name string, by Rejection, set, req, ruled, pol bool, value func() string) {
 		if !set {
 			return
 		}
 		src := FromDefault
-		if req {
+		switch {
+		case req:
 			src = FromRequest
-		} else if pol {
+		case ruled:
+			src = FromRule
+		case pol:
 			src = FromPolicy
 		}
 		out = append(out, Applied{Name: name, Value: value(), Source: src, Binding: by != 0 && f.removed[by]})
@@ -158,15 +182,46 @@ func applied(request, policy *Limits, f *filter) []Applied {
 	number := func(o Opt[float64]) func() string {
 		return func() string { return strconv.FormatFloat(o.Value, 'g', -1, 64) }
 	}
-	r := &f.limits
-	add("min_quality", RejectedQuality, r.MinQuality.Set, request.MinQuality.Set, policy.MinQuality.Set, number(r.MinQuality))
-	add("max_quality_gap", RejectedQuality, r.MaxQualityGap.Set, request.MaxQualityGap.Set, policy.MaxQualityGap.Set, number(r.MaxQualityGap))
-	add("max_cost", RejectedMaxCost, r.MaxCost.Set, request.MaxCost.Set, policy.MaxCost.Set, r.MaxCost.Value.String)
-	add("max_price_per_million_output_tokens", RejectedMaxPrice, r.MaxOutputPrice.Set, request.MaxOutputPrice.Set, policy.MaxOutputPrice.Set, r.MaxOutputPrice.Value.String)
-	add("max_ttft", RejectedMaxTTFT, r.MaxTTFT.Set, request.MaxTTFT.Set, policy.MaxTTFT.Set, r.MaxTTFT.Value.String)
-	add("alpha", 0, r.Alpha.Set, request.Alpha.Set, policy.Alpha.Set, number(r.Alpha))
-	add("min_tier", RejectedBelowMinTier, r.MinTier.Set, request.MinTier.Set, policy.MinTier.Set, r.MinTier.Value.String)
-	add("max_tier", RejectedAboveMaxTier, r.MaxTier.Set, request.MaxTier.Set, policy.MaxTier.Set, r.MaxTier.Value.String)
-	add("allow_downgrade", 0, r.AllowDowngrade.Value, request.AllowDowngrade.Set, policy.AllowDowngrade.Set, func() string { return "true" })
+	add("min_quality", RejectedQuality, r.MinQuality.Set, request.MinQuality.Set, false, policy.MinQuality.Set, number(r.MinQuality))
+	add("max_quality_gap", RejectedQuality, r.MaxQualityGap.Set, request.MaxQualityGap.Set, false, policy.MaxQualityGap.Set || f.calibrated, number(r.MaxQualityGap))
+	add("max_cost", RejectedMaxCost, r.MaxCost.Set, request.MaxCost.Set, false, policy.MaxCost.Set, r.MaxCost.Value.String)
+	add("max_price_per_million_output_tokens", RejectedMaxPrice, r.MaxOutputPrice.Set, request.MaxOutputPrice.Set, false, policy.MaxOutputPrice.Set, r.MaxOutputPrice.Value.String)
+	add("max_ttft", RejectedMaxTTFT, r.MaxTTFT.Set, request.MaxTTFT.Set, false, policy.MaxTTFT.Set, r.MaxTTFT.Value.String)
+	add("alpha", 0, r.Alpha.Set, request.Alpha.Set, false, policy.Alpha.Set, number(r.Alpha))
+	add("min_tier", RejectedBelowMinTier, r.MinTier.Set, request.MinTier.Set, rule.MinTier.Set, policy.MinTier.Set, r.MinTier.Value.String)
+	add("max_tier", RejectedAboveMaxTier, r.MaxTier.Set, request.MaxTier.Set, rule.MaxTier.Set, policy.MaxTier.Set, r.MaxTier.Value.String)
+	add("allow_downgrade", 0, r.AllowDowngrade.Value, request.AllowDowngrade.Set, false, policy.AllowDowngrade.Set, func() string { return "true" })
+	// Said only where someone asked: the default keeps specialists out of most answers.
+	asked := request.SpecialistConfidence.Set || policy.SpecialistConfidence.Set
+	add("specialist_min_confidence", RejectedDomain, asked, request.SpecialistConfidence.Set, false, asked, number(r.SpecialistConfidence))
+	add("specialist_min_margin", RejectedDomain, r.SpecialistMargin.Set, request.SpecialistMargin.Set, false, policy.SpecialistMargin.Set, number(r.SpecialistMargin))
+	add("session_min_tier", RejectedSession, f.sessionFloor != 0, false, false, false, f.sessionFloor.String)
+	if f.sessionFloor != 0 {
+		out[len(out)-1].Source = FromSession
+	}
+	return f.appliedRule(out)
+}
+
+// appliedRule adds what a rule did beside bounding tiers.
+func (f *filter) appliedRule(out []Applied) []Applied {
+	if f.rule == nil {
+		return out
+	}
+	then := &f.rule.Then
+	add := func(name, value string, by Rejection) {
+		out = append(out, Applied{Name: name, Value: value, Source: FromRule, Binding: f.removed[by]})
+	}
+	if f.ruleNamed && len(then.Models) > 0 {
+		add("models", strings.Join(then.Models, ", "), RejectedNotNamed)
+	}
+	if f.ruleNamed && then.Tier != 0 {
+		add("tier", then.Tier.String(), RejectedNotNamed)
+	}
+	if len(then.Deny) > 0 {
+		add("deny_models", strings.Join(then.Deny, ", "), RejectedDenied)
+	}
+	if f.rulePolicy {
+		out = append(out, Applied{Name: "policy", Value: f.policy.ID, Source: FromRule})
+	}
 	return out
 }

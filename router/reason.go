@@ -39,6 +39,10 @@ func (r Reason) phrase() string {
 		return "no model reaches min_quality, this one comes nearest"
 	case ByOverride:
 		return "the request named it"
+	case ByRule:
+		return "a rule of the config named it"
+	case SessionPinned:
+		return "the session keeps to it"
 	case TradeOff:
 		return "it is the best trade of cost and quality at the asked alpha"
 	default:
@@ -68,12 +72,13 @@ const (
 	RejectedNotCallable
 	RejectedQuality
 	RejectedDearer
+	RejectedSession
 	numRejections
 )
 
 // String returns the rejection as metrics and logs spell it.
 func (r Rejection) String() string {
-	names := [...]string{"not_named", "not_allowed", "denied", "below_min_tier", "above_max_tier", "capability", "context_window", "max_cost", "max_price", "price_unknown", "max_ttft", "domain", "provider", "not_callable", "quality", "dearer"}
+	names := [...]string{"not_named", "not_allowed", "denied", "below_min_tier", "above_max_tier", "capability", "context_window", "max_cost", "max_price", "price_unknown", "max_ttft", "domain", "provider", "not_callable", "quality", "dearer", "session"}
 	if r < 1 || r >= numRejections {
 		return fmt.Sprintf("rejection(%d)", uint8(r))
 	}

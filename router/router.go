@@ -35,7 +35,9 @@ type Request struct {
 	Demand                    Demand
 	SessionID, ConversationID string
 	Metadata                  map[string]string
-	Explain                   bool
+	// Intent is what the caller says that the prompt is for; rules look at it.
+	Intent  string
+	Explain bool
 }
 
 // Observer is told of every decision. Implementations must not block.
@@ -68,6 +70,9 @@ type Config struct {
 	Random func() float64
 	// ScoreCache keeps scores of texts seen before; nil for none.
 	ScoreCache *ScoreCache
+	// Sessions remembers the turns of sessions; nil for a MemorySessions of
+	// DefaultSessionCapacity.
+	Sessions SessionStore
 }
 
 // DefaultClassifyTimeout is far above the fast lane's fraction of a millisecond
@@ -104,6 +109,9 @@ func New(cfg Config) (*Router, error) {
 	if cfg.Random == nil {
 		cfg.Random = rand.Float64
 	}
+	if cfg.Sessions == nil {
+		cfg.Sessions = NewMemorySessions(DefaultSessionCapacity)
+	}
 	return &Router{cfg: cfg}, nil
 }
 
@@ -123,11 +131,13 @@ func (r *Router) route(ctx context.Context, req *Request) (Record, *Rules, error
 	rec := Record{
 		Time: start, Explain: req.Explain, SessionID: req.SessionID, ConversationID: req.ConversationID, Metadata: req.Metadata,
 		BundleDigest: snap.Classifier.Info().Digest, ConfigDigest: snap.Rules.Digest, Propensity: 1,
+		CallableUpstreams: snap.Rules.callable,
 	}
 	err := r.decide(ctx, snap, req, &rec)
 	rec.Total = r.cfg.Now().Sub(start)
 	if err == nil {
 		rec.ID = r.cfg.NewID()
+		r.remember(&rec)
 		r.cfg.Journal.Append(rec.kept())
 	}
 	if r.cfg.Observer != nil {
@@ -141,25 +151,32 @@ func (r *Router) route(ctx context.Context, req *Request) (Record, *Rules, error
 
 func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *Record) error {
 	text := classifier.Render(req.Messages)
-	d := req.Demand
+	rec.Demand = req.Demand
+	d := &rec.Demand
 	d.Explain = d.Explain || req.Explain
+	d.BundleDigest = rec.BundleDigest
 	d.UnscoredTokens = unscoredTokens(req, len(text))
+	if d.InSession = req.SessionID != ""; d.InSession {
+		d.Session = r.cfg.Sessions.Recall(req.SessionID, rec.Time, snap.Rules.Sessions)
+	}
+	skip := applyRule(snap.Rules, req, d, text)
 	begin := r.cfg.Now()
-	scores, cached, err := r.score(ctx, snap.Classifier, text)
-	rec.ScoreCached = cached
-	rec.Classify = r.cfg.Now().Sub(begin)
+	var err error
 	switch {
-	case err == nil:
-		d.Scores, d.Scored = scores, true
-		d.UnscoredTokens += max(leastTokens(text)-int64(scores.InputTokens), 0)
-	case !survivable(ctx, err):
-		return err
-	default:
-		rec.ScoringError = scoringError(err)
+	case skip:
+		rec.ScoringError = "rule"
 		d.UnscoredTokens += bytesToTokens(len(text))
+	case text == "" && classifier.MediaOnly(req.Messages):
+		rec.ScoringError = "media_only"
+	default:
+		err = r.scoreInto(ctx, snap.Classifier, text, rec)
+	}
+	rec.Classify = r.cfg.Now().Sub(begin)
+	if err != nil {
+		return err
 	}
 	begin = r.cfg.Now()
-	rec.Decision, err = snap.Rules.Decide(d)
+	rec.Decision, err = snap.Rules.Decide(*d)
 	rec.Decide = r.cfg.Now().Sub(begin)
 	if err != nil {
 		return err
@@ -168,6 +185,53 @@ func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *
 		rec.Provider = dep.Upstream.ID
 	}
 	return nil
+}
+
+// applyRule notes the config's rule that matches, and tells whether it goes
+// without a score.
+func applyRule(rules *Rules, req *Request, d *Demand, text string) (skip bool) {
+	if len(rules.Rules) == 0 {
+		return false
+	}
+	rule := rules.match(&asked{
+		text: classifier.LastAsk(req.Messages), request: req, tokens: d.UnscoredTokens + bytesToTokens(len(text)),
+	})
+	if rule == nil {
+		return false
+	}
+	d.Rule = rule.ID
+	// A request that names a model or tier itself is scored all the same: the
+	// rule's are left aside.
+	return rule.Then.SkipScoring && len(d.Override.Models) == 0 && d.Override.Tier == 0
+}
+
+// scoreInto scores the text for the record's demand. It returns an error only
+// where the request cannot go on without a score.
+func (r *Router) scoreInto(ctx context.Context, c classifier.Classifier, text string, rec *Record) error {
+	d := &rec.Demand
+	scores, cached, err := r.score(ctx, c, text)
+	rec.ScoreCached = cached
+	switch {
+	case err == nil:
+		d.Scores, d.Scored = scores, true
+		d.UnscoredTokens += max(leastTokens(text)-int64(scores.InputTokens), 0)
+		return nil
+	case !survivable(ctx, err):
+		return err
+	default:
+		rec.ScoringError = scoringError(err)
+		d.UnscoredTokens += bytesToTokens(len(text))
+		return nil
+	}
+}
+
+// remember adds the decision to its session.
+func (r *Router) remember(rec *Record) {
+	if rec.SessionID == "" {
+		return
+	}
+	c := &rec.Decision.Chosen
+	r.cfg.Sessions.Remember(rec.SessionID, SessionTurn{Model: c.Model.ID, Need: rec.Decision.Need, InputTokens: c.InputTokens, Time: rec.Time})
 }
 
 var errScoringTimeout = errors.New("scoring took too long")

@@ -13,7 +13,7 @@ import (
 func requestOf(r *weirv1.RouteRequest) *router.Request {
 	out := &router.Request{
 		SessionID: r.GetSessionId(), ConversationID: r.GetConversationId(),
-		Metadata: r.GetMetadata(), Explain: r.GetExplain(),
+		Metadata: r.GetMetadata(), Intent: r.GetIntent(), Explain: r.GetExplain(),
 		Demand: router.Demand{
 			Policy:          r.GetPolicy(),
 			Override:        router.Override{Models: r.GetModels(), Tier: router.Tier(r.GetTier())},
@@ -41,11 +41,11 @@ func requestOf(r *weirv1.RouteRequest) *router.Request {
 func addChat(out *router.Request, messages []*weirv1.Message) {
 	out.Messages = make([]classifier.Message, len(messages))
 	for i, m := range messages {
-		text := m.GetText()
+		text, before := m.GetText(), out.MediaParts
 		if len(m.GetParts()) > 0 {
 			text = addParts(out, m)
 		}
-		out.Messages[i] = classifier.Message{Role: classifier.Role(m.GetRole()), Text: text}
+		out.Messages[i] = classifier.Message{Role: classifier.Role(m.GetRole()), Text: text, Media: out.MediaParts > before}
 	}
 }
 
@@ -87,6 +87,9 @@ func limitsOf(l *weirv1.Limits) router.Limits {
 		MinTier:        tierOf(l.GetMinTier()),
 		MaxTier:        tierOf(l.GetMaxTier()),
 		AllowDowngrade: optional(l.AllowDowngrade),
+
+		SpecialistConfidence: optional(l.SpecialistMinConfidence),
+		SpecialistMargin:     optional(l.SpecialistMinMargin),
 	}
 	if d := l.GetMaxTtft(); d != nil {
 		out.MaxTTFT = router.Some(d.AsDuration())

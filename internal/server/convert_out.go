@@ -35,7 +35,18 @@ func decisionOf(rec *router.Record) *weirv1.Decision {
 		Timings: &weirv1.Timings{
 			Classify: durationpb.New(rec.Classify), Decide: durationpb.New(rec.Decide), Total: durationpb.New(rec.Total),
 		},
-		Propensity: rec.Propensity,
+		Propensity:     rec.Propensity,
+		Rule:           d.Rule,
+		EngineVersion:  router.EngineVersion,
+		UnscoredReason: rec.ScoringError,
+		Guarantee:      guaranteeOf(&d.Guarantee),
+		Session:        sessionOf(d),
+	}
+	if rec.Explain {
+		// A receipt is made of what is well already: figures and names.
+		if receipt, err := rec.Receipt(); err == nil {
+			out.Receipt = string(receipt)
+		}
 	}
 	if d.Scored {
 		out.Scores = scoresOf(&d.Scores)
@@ -44,6 +55,21 @@ func decisionOf(rec *router.Record) *weirv1.Decision {
 		out.EstimatedCostNanoUsd, out.CostBoundNanoUsd = nano(c.Expected), nano(c.Bound)
 	}
 	return out
+}
+
+func guaranteeOf(c *router.Claim) *weirv1.Guarantee {
+	if c.CalibrationID == "" {
+		return nil
+	}
+	return &weirv1.Guarantee{Epsilon: c.Epsilon, Alpha: c.Alpha, Delta: c.Delta, Valid: c.Valid, CalibrationId: c.CalibrationID, InvalidReason: c.Why}
+}
+
+func sessionOf(d *router.Decision) *weirv1.Session {
+	s := &d.Session
+	if !s.Used {
+		return nil
+	}
+	return &weirv1.Session{Pinned: s.Pinned, PreviousModel: s.PreviousModel, SwitchCostNanoUsd: int64(s.SwitchCost), NeededTier: weirv1.Tier(d.Need)}
 }
 
 // candidatesOf are the five best, or all of them, those that no limit removed

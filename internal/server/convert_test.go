@@ -35,10 +35,10 @@ func TestEnumerationsAgree(t *testing.T) {
 		same(weirv1.Reason(r), "REASON_", r.String())
 	}
 	assert.Equal(t, int(router.TradeOff)+1, weirv1.Reason(0).Descriptor().Values().Len())
-	for r := router.RejectedNotNamed; r <= router.RejectedDearer; r++ {
+	for r := router.RejectedNotNamed; r <= router.RejectedSession; r++ {
 		same(weirv1.Rejection(r), "REJECTION_", r.String())
 	}
-	assert.Equal(t, int(router.RejectedDearer)+1, weirv1.Rejection(0).Descriptor().Values().Len())
+	assert.Equal(t, int(router.RejectedSession)+1, weirv1.Rejection(0).Descriptor().Values().Len())
 	for c := weirv1.Capability_CAPABILITY_TOOLS; int(c) < c.Descriptor().Values().Len(); c++ {
 		set := capabilitiesOf([]weirv1.Capability{c})
 		require.Len(t, set.Names(), 1)
@@ -54,6 +54,9 @@ func TestEnumerationsAgree(t *testing.T) {
 	assert.Equal(t, weirv1.Source_SOURCE_REQUEST, weirv1.Source(router.FromRequest))
 	assert.Equal(t, weirv1.Source_SOURCE_POLICY, weirv1.Source(router.FromPolicy))
 	assert.Equal(t, weirv1.Source_SOURCE_DEFAULT, weirv1.Source(router.FromDefault))
+	assert.Equal(t, weirv1.Source_SOURCE_RULE, weirv1.Source(router.FromRule))
+	assert.Equal(t, weirv1.Source_SOURCE_SESSION, weirv1.Source(router.FromSession))
+	assert.Equal(t, int(router.FromSession)+1, weirv1.Source(0).Descriptor().Values().Len())
 }
 
 func TestRequestOfCarriesEveryField(t *testing.T) {
@@ -63,10 +66,11 @@ func TestRequestOfCarriesEveryField(t *testing.T) {
 			MinQuality: ptr(0.1), MaxQualityGap: ptr(0.0), MaxCostNanoUsd: ptr(int64(7)),
 			MaxPricePerMillionOutputTokensNanoUsd: ptr(int64(8)), MaxTtft: durationpb.New(9 * time.Millisecond),
 			Alpha: ptr(0.2), MinTier: 1, MaxTier: 2, AllowDowngrade: ptr(false),
+			SpecialistMinConfidence: ptr(0.3), SpecialistMinMargin: ptr(0.4),
 		},
 		AllowModels: []string{"a*"}, DenyModels: []string{"b*"}, RequiredCapabilities: []weirv1.Capability{1, 6}, CallableOnly: true,
 		Provider:  &weirv1.ProviderRules{Order: []string{"x"}, Only: []string{"y"}, Ignore: []string{"z"}, AllowFallbacks: ptr(false), RequireParameters: true, DataCollection: 2},
-		SessionId: "s", ConversationId: "c", Metadata: map[string]string{"k": "v"}, MaxOutputTokens: 99, Explain: true,
+		SessionId: "s", ConversationId: "c", Metadata: map[string]string{"k": "v"}, MaxOutputTokens: 99, Explain: true, Intent: "review",
 	}
 	// Every field but the two that exclude those above is set, so that a new one
 	// cannot be forgotten here.
@@ -78,13 +82,14 @@ func TestRequestOfCarriesEveryField(t *testing.T) {
 	}
 	assert.Equal(t, &router.Request{
 		Messages:  []classifier.Message{{Role: classifier.User, Text: "hi"}},
-		SessionID: "s", ConversationID: "c", Metadata: map[string]string{"k": "v"}, Explain: true,
+		SessionID: "s", ConversationID: "c", Metadata: map[string]string{"k": "v"}, Explain: true, Intent: "review",
 		Demand: router.Demand{
 			Policy: "p", Override: router.Override{Models: []string{"a", "b"}, Tier: router.HighPerformance},
 			Limits: router.Limits{
 				MinQuality: router.Some(0.1), MaxQualityGap: router.Some(0.0), MaxCost: router.Some(router.NanoUSD(7)),
 				MaxOutputPrice: router.Some(router.NanoUSD(8)), MaxTTFT: router.Some(9 * time.Millisecond), Alpha: router.Some(0.2),
 				MinTier: router.Some(router.Efficient), MaxTier: router.Some(router.HighPerformance), AllowDowngrade: router.Some(false),
+				SpecialistConfidence: router.Some(0.3), SpecialistMargin: router.Some(0.4),
 			},
 			Allow: []string{"a*"}, Deny: []string{"b*"}, Required: router.Tools | router.Reasoning, CallableOnly: true,
 			Provider: router.ProviderRules{
@@ -117,7 +122,7 @@ func TestRequestOfCountsWhatIsNotText(t *testing.T) {
 		}},
 	))
 	assert.Equal(t, []classifier.Message{
-		{Role: classifier.System, Text: "sys"}, {Role: classifier.User, Text: "first\nsecond"}, {Role: classifier.Assistant}, {Role: classifier.Tool},
+		{Role: classifier.System, Text: "sys"}, {Role: classifier.User, Text: "first\nsecond", Media: true}, {Role: classifier.Assistant}, {Role: classifier.Tool},
 	}, got.Messages)
 	assert.Equal(t, 3, got.MediaParts)
 	assert.Equal(t, 1+2+2+1+4, got.OtherBytes)
@@ -177,7 +182,7 @@ func TestDecisionOfIsExact(t *testing.T) {
 			EstimatedCostNanoUsd: ptr(int64(10)), P90CostNanoUsd: ptr(int64(20)), ExpectedOutputTokens: 2,
 		}},
 		Limits:       []*weirv1.AppliedLimit{{Name: "max_cost", Value: "$1.00", Source: weirv1.Source_SOURCE_POLICY, Binding: true}},
-		BundleDigest: "b", ConfigDigest: "c", Propensity: 1,
+		BundleDigest: "b", ConfigDigest: "c", Propensity: 1, EngineVersion: router.EngineVersion,
 		Timings: &weirv1.Timings{Classify: &durationpb.Duration{Nanos: 1}, Decide: &durationpb.Duration{Nanos: 2}, Total: &durationpb.Duration{Nanos: 3}},
 	}
 	assert.True(t, proto.Equal(want, got), "want %v\ngot  %v", want, got)

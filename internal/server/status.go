@@ -190,7 +190,7 @@ func detailsOf(err error, info *errdetails.ErrorInfo) []protoadapt.MessageV1 {
 func noEligible(e *router.NoEligibleError, info *errdetails.ErrorInfo) *errdetails.PreconditionFailure {
 	info.Metadata = make(map[string]string, len(e.Removed))
 	p := &errdetails.PreconditionFailure{}
-	for r := router.RejectedNotNamed; r <= router.RejectedDearer; r++ {
+	for r := router.RejectedNotNamed; r <= router.RejectedSession; r++ {
 		n, ok := e.Removed[r]
 		if !ok {
 			continue

@@ -42,6 +42,7 @@ func checkRoute(r *weirv1.RouteRequest) error {
 	checkLength(f, "session_id", r.GetSessionId(), maxSession)
 	checkLength(f, "conversation_id", r.GetConversationId(), maxSession)
 	checkMetadata(f, r.GetMetadata())
+	checkLength(f, "intent", r.GetIntent(), maxKeyBytes)
 	if n := r.GetMaxOutputTokens(); n < 0 {
 		f.add("max_output_tokens", "is %d: want 1 or more, or 0 for the model's limit", n)
 	}
@@ -74,6 +75,8 @@ func checkLimits(f *faults, l *weirv1.Limits) {
 	checkShare(f, "limits.min_quality", l.MinQuality)
 	checkShare(f, "limits.max_quality_gap", l.MaxQualityGap)
 	checkShare(f, "limits.alpha", l.Alpha)
+	checkShare(f, "limits.specialist_min_confidence", l.SpecialistMinConfidence)
+	checkShare(f, "limits.specialist_min_margin", l.SpecialistMinMargin)
 	checkMoney(f, "limits.max_cost_nano_usd", l.MaxCostNanoUsd)
 	checkMoney(f, "limits.max_price_per_million_output_tokens_nano_usd", l.MaxPricePerMillionOutputTokensNanoUsd)
 	checkTTFT(f, "limits.max_ttft", l.GetMaxTtft())

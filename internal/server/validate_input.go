@@ -45,11 +45,20 @@ func checkChat(f *faults, messages []*weirv1.Message) {
 		for j, p := range m.GetParts() {
 			checkPart(f, at(path+".parts", j), m.GetRole(), p)
 		}
-		asked = asked || (m.GetRole() == weirv1.Role_ROLE_USER && hasText(m))
+		asked = asked || (m.GetRole() == weirv1.Role_ROLE_USER && (hasText(m) || hasMedia(m)))
 	}
 	if !asked {
-		f.add("chat.messages", "has no message of ROLE_USER with text: there is nothing to score")
+		f.add("chat.messages", "has no message of ROLE_USER with text or media: there is nothing to answer")
 	}
+}
+
+func hasMedia(m *weirv1.Message) bool {
+	for _, p := range m.GetParts() {
+		if p.GetMedia() != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func hasText(m *weirv1.Message) bool {

@@ -144,6 +144,8 @@ const (
 	Rejection_REJECTION_QUALITY Rejection = 15
 	// Eligible and good enough, but dearer than the chosen one.
 	Rejection_REJECTION_DEARER Rejection = 16
+	// Below the tier that a recent turn of the session needed.
+	Rejection_REJECTION_SESSION Rejection = 17
 )
 
 // Enum value maps for Rejection.
@@ -166,6 +168,7 @@ var (
 		14: "REJECTION_NOT_CALLABLE",
 		15: "REJECTION_QUALITY",
 		16: "REJECTION_DEARER",
+		17: "REJECTION_SESSION",
 	}
 	Rejection_value = map[string]int32{
 		"REJECTION_UNSPECIFIED":    0,
@@ -185,6 +188,7 @@ var (
 		"REJECTION_NOT_CALLABLE":   14,
 		"REJECTION_QUALITY":        15,
 		"REJECTION_DEARER":         16,
+		"REJECTION_SESSION":        17,
 	}
 )
 
@@ -215,7 +219,7 @@ func (Rejection) EnumDescriptor() ([]byte, []int) {
 	return file_weir_v1_decision_proto_rawDescGZIP(), []int{1}
 }
 
-// Source says where a limit that counted came from. A request's limit beats the policy's, the policy's beats the default.
+// Source says where a limit that counted came from. A request's limit beats a rule's, a rule's the policy's, the policy's the default.
 type Source int32
 
 const (
@@ -227,6 +231,10 @@ const (
 	Source_SOURCE_POLICY Source = 2
 	// Weir's default.
 	Source_SOURCE_DEFAULT Source = 3
+	// A rule of the config.
+	Source_SOURCE_RULE Source = 4
+	// What the session's earlier turns needed.
+	Source_SOURCE_SESSION Source = 5
 )
 
 // Enum value maps for Source.
@@ -236,12 +244,16 @@ var (
 		1: "SOURCE_REQUEST",
 		2: "SOURCE_POLICY",
 		3: "SOURCE_DEFAULT",
+		4: "SOURCE_RULE",
+		5: "SOURCE_SESSION",
 	}
 	Source_value = map[string]int32{
 		"SOURCE_UNSPECIFIED": 0,
 		"SOURCE_REQUEST":     1,
 		"SOURCE_POLICY":      2,
 		"SOURCE_DEFAULT":     3,
+		"SOURCE_RULE":        4,
+		"SOURCE_SESSION":     5,
 	}
 )
 
@@ -320,9 +332,17 @@ type Decision struct {
 	// How long each step took.
 	Timings *Timings `protobuf:"bytes,22,opt,name=timings,proto3" json:"timings,omitempty"`
 	// The chance, 0-1, with which this choice was made; below 1 only where exploration is on.
-	Propensity    float64 `protobuf:"fixed64,23,opt,name=propensity,proto3" json:"propensity,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Propensity float64 `protobuf:"fixed64,23,opt,name=propensity,proto3" json:"propensity,omitempty"`
+	// The rule of the config that had a part in it; "" for none.
+	Rule string `protobuf:"bytes,24,opt,name=rule,proto3" json:"rule,omitempty"`
+	// What Decide does with a demand, as a name that changes with it. With the two digests it says everything that decided.
+	EngineVersion string `protobuf:"bytes,25,opt,name=engine_version,json=engineVersion,proto3" json:"engine_version,omitempty"`
+	// With explain: the receipt, canonical JSON of metadata, scores and figures, never of text. `weir receipt verify` makes the decision anew from it.
+	Receipt string `protobuf:"bytes,26,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// Why the prompt was not scored, in one word such as timeout, media_only or rule; "" when it was.
+	UnscoredReason string `protobuf:"bytes,27,opt,name=unscored_reason,json=unscoredReason,proto3" json:"unscored_reason,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Decision) Reset() {
@@ -514,6 +534,34 @@ func (x *Decision) GetPropensity() float64 {
 		return x.Propensity
 	}
 	return 0
+}
+
+func (x *Decision) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Decision) GetEngineVersion() string {
+	if x != nil {
+		return x.EngineVersion
+	}
+	return ""
+}
+
+func (x *Decision) GetReceipt() string {
+	if x != nil {
+		return x.Receipt
+	}
+	return ""
+}
+
+func (x *Decision) GetUnscoredReason() string {
+	if x != nil {
+		return x.UnscoredReason
+	}
+	return ""
 }
 
 // Scores is what the classifier said of the prompt.
@@ -965,6 +1013,8 @@ type Guarantee struct {
 	Valid bool `protobuf:"varint,4,opt,name=valid,proto3" json:"valid,omitempty"`
 	// The calibration that it rests on.
 	CalibrationId string `protobuf:"bytes,5,opt,name=calibration_id,json=calibrationId,proto3" json:"calibration_id,omitempty"`
+	// Why it is not valid, in one word such as limit, rule, session, out_of_distribution or other_bundle; "" when it is.
+	InvalidReason string `protobuf:"bytes,6,opt,name=invalid_reason,json=invalidReason,proto3" json:"invalid_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1034,6 +1084,13 @@ func (x *Guarantee) GetCalibrationId() string {
 	return ""
 }
 
+func (x *Guarantee) GetInvalidReason() string {
+	if x != nil {
+		return x.InvalidReason
+	}
+	return ""
+}
+
 // Session is what an earlier decision of the same session did to this one.
 type Session struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1041,10 +1098,12 @@ type Session struct {
 	Pinned bool `protobuf:"varint,1,opt,name=pinned,proto3" json:"pinned,omitempty"`
 	// The model of the session's last decision; "" for the first.
 	PreviousModel string `protobuf:"bytes,2,opt,name=previous_model,json=previousModel,proto3" json:"previous_model,omitempty"`
-	// What leaving its warm cache would cost, in nano-dollars.
+	// What leaving its warm cache costs, in nano-dollars: its cached tokens at the difference of its input and its cached input price. 0 when the cache is cold, or a price is unknown.
 	SwitchCostNanoUsd int64 `protobuf:"varint,3,opt,name=switch_cost_nano_usd,json=switchCostNanoUsd,proto3" json:"switch_cost_nano_usd,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The tier that this prompt needs by itself; unspecified when it was not scored.
+	NeededTier    Tier `protobuf:"varint,4,opt,name=needed_tier,json=neededTier,proto3,enum=weir.v1.Tier" json:"needed_tier,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Session) Reset() {
@@ -1096,6 +1155,13 @@ func (x *Session) GetSwitchCostNanoUsd() int64 {
 		return x.SwitchCostNanoUsd
 	}
 	return 0
+}
+
+func (x *Session) GetNeededTier() Tier {
+	if x != nil {
+		return x.NeededTier
+	}
+	return Tier_TIER_UNSPECIFIED
 }
 
 // Timings is how long the steps of a decision took.
@@ -1166,7 +1232,7 @@ var File_weir_v1_decision_proto protoreflect.FileDescriptor
 
 const file_weir_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"\x16weir/v1/decision.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13weir/v1/types.proto\"\xe4\a\n" +
+	"\x16weir/v1/decision.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13weir/v1/types.proto\"\xe2\b\n" +
 	"\bDecision\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +
 	"decisionId\x12;\n" +
@@ -1198,7 +1264,11 @@ const file_weir_v1_decision_proto_rawDesc = "" +
 	"\atimings\x18\x16 \x01(\v2\x10.weir.v1.TimingsR\atimings\x12\x1e\n" +
 	"\n" +
 	"propensity\x18\x17 \x01(\x01R\n" +
-	"propensityB\x1a\n" +
+	"propensity\x12\x12\n" +
+	"\x04rule\x18\x18 \x01(\tR\x04rule\x12%\n" +
+	"\x0eengine_version\x18\x19 \x01(\tR\rengineVersion\x12\x18\n" +
+	"\areceipt\x18\x1a \x01(\tR\areceipt\x12'\n" +
+	"\x0funscored_reason\x18\x1b \x01(\tR\x0eunscoredReasonB\x1a\n" +
 	"\x18_estimated_cost_nano_usdB\x16\n" +
 	"\x14_cost_bound_nano_usd\"\xbe\x05\n" +
 	"\x06Scores\x12\x1e\n" +
@@ -1245,17 +1315,20 @@ const file_weir_v1_decision_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value\x12'\n" +
 	"\x06source\x18\x03 \x01(\x0e2\x0f.weir.v1.SourceR\x06source\x12\x18\n" +
-	"\abinding\x18\x04 \x01(\bR\abinding\"\x8e\x01\n" +
+	"\abinding\x18\x04 \x01(\bR\abinding\"\xb5\x01\n" +
 	"\tGuarantee\x12\x18\n" +
 	"\aepsilon\x18\x01 \x01(\x01R\aepsilon\x12\x14\n" +
 	"\x05alpha\x18\x02 \x01(\x01R\x05alpha\x12\x14\n" +
 	"\x05delta\x18\x03 \x01(\x01R\x05delta\x12\x14\n" +
 	"\x05valid\x18\x04 \x01(\bR\x05valid\x12%\n" +
-	"\x0ecalibration_id\x18\x05 \x01(\tR\rcalibrationId\"y\n" +
+	"\x0ecalibration_id\x18\x05 \x01(\tR\rcalibrationId\x12%\n" +
+	"\x0einvalid_reason\x18\x06 \x01(\tR\rinvalidReason\"\xa9\x01\n" +
 	"\aSession\x12\x16\n" +
 	"\x06pinned\x18\x01 \x01(\bR\x06pinned\x12%\n" +
 	"\x0eprevious_model\x18\x02 \x01(\tR\rpreviousModel\x12/\n" +
-	"\x14switch_cost_nano_usd\x18\x03 \x01(\x03R\x11switchCostNanoUsd\"\xa4\x01\n" +
+	"\x14switch_cost_nano_usd\x18\x03 \x01(\x03R\x11switchCostNanoUsd\x12.\n" +
+	"\vneeded_tier\x18\x04 \x01(\x0e2\r.weir.v1.TierR\n" +
+	"neededTier\"\xa4\x01\n" +
 	"\aTimings\x125\n" +
 	"\bclassify\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\bclassify\x121\n" +
 	"\x06decide\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06decide\x12/\n" +
@@ -1270,7 +1343,7 @@ const file_weir_v1_decision_proto_rawDesc = "" +
 	"\vREASON_RULE\x10\x06\x12\x19\n" +
 	"\x15REASON_SESSION_PINNED\x10\a\x12!\n" +
 	"\x1dREASON_CLASSIFIER_UNAVAILABLE\x10\b\x12\x14\n" +
-	"\x10REASON_TRADE_OFF\x10\t*\xc1\x03\n" +
+	"\x10REASON_TRADE_OFF\x10\t*\xd8\x03\n" +
 	"\tRejection\x12\x19\n" +
 	"\x15REJECTION_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13REJECTION_NOT_NAMED\x10\x01\x12\x19\n" +
@@ -1289,12 +1362,15 @@ const file_weir_v1_decision_proto_rawDesc = "" +
 	"\x12REJECTION_PROVIDER\x10\r\x12\x1a\n" +
 	"\x16REJECTION_NOT_CALLABLE\x10\x0e\x12\x15\n" +
 	"\x11REJECTION_QUALITY\x10\x0f\x12\x14\n" +
-	"\x10REJECTION_DEARER\x10\x10*[\n" +
+	"\x10REJECTION_DEARER\x10\x10\x12\x15\n" +
+	"\x11REJECTION_SESSION\x10\x11*\x80\x01\n" +
 	"\x06Source\x12\x16\n" +
 	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSOURCE_REQUEST\x10\x01\x12\x11\n" +
 	"\rSOURCE_POLICY\x10\x02\x12\x12\n" +
-	"\x0eSOURCE_DEFAULT\x10\x03B-Z+github.com/weirhq/weir/proto/weir/v1;weirv1b\x06proto3"
+	"\x0eSOURCE_DEFAULT\x10\x03\x12\x0f\n" +
+	"\vSOURCE_RULE\x10\x04\x12\x12\n" +
+	"\x0eSOURCE_SESSION\x10\x05B-Z+github.com/weirhq/weir/proto/weir/v1;weirv1b\x06proto3"
 
 var (
 	file_weir_v1_decision_proto_rawDescOnce sync.Once
@@ -1348,14 +1424,15 @@ var file_weir_v1_decision_proto_depIdxs = []int32{
 	13, // 16: weir.v1.Candidate.quality_interval:type_name -> weir.v1.Interval
 	1,  // 17: weir.v1.Candidate.rejection:type_name -> weir.v1.Rejection
 	2,  // 18: weir.v1.AppliedLimit.source:type_name -> weir.v1.Source
-	15, // 19: weir.v1.Timings.classify:type_name -> google.protobuf.Duration
-	15, // 20: weir.v1.Timings.decide:type_name -> google.protobuf.Duration
-	15, // 21: weir.v1.Timings.total:type_name -> google.protobuf.Duration
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	12, // 19: weir.v1.Session.needed_tier:type_name -> weir.v1.Tier
+	15, // 20: weir.v1.Timings.classify:type_name -> google.protobuf.Duration
+	15, // 21: weir.v1.Timings.decide:type_name -> google.protobuf.Duration
+	15, // 22: weir.v1.Timings.total:type_name -> google.protobuf.Duration
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_decision_proto_init() }

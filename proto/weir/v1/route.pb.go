@@ -63,7 +63,9 @@ type RouteRequest struct {
 	// The longest answer wanted, in tokens; 0 for the model's limit.
 	MaxOutputTokens int64 `protobuf:"varint,16,opt,name=max_output_tokens,json=maxOutputTokens,proto3" json:"max_output_tokens,omitempty"`
 	// Ask for every candidate with its rejection.
-	Explain       bool `protobuf:"varint,17,opt,name=explain,proto3" json:"explain,omitempty"`
+	Explain bool `protobuf:"varint,17,opt,name=explain,proto3" json:"explain,omitempty"`
+	// What the prompt is for, as the config's rules name intents; up to 64 bytes.
+	Intent        string `protobuf:"bytes,18,opt,name=intent,proto3" json:"intent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -228,6 +230,13 @@ func (x *RouteRequest) GetExplain() bool {
 	return false
 }
 
+func (x *RouteRequest) GetIntent() string {
+	if x != nil {
+		return x.Intent
+	}
+	return ""
+}
+
 type isRouteRequest_Input interface {
 	isRouteRequest_Input()
 }
@@ -238,7 +247,7 @@ type RouteRequest_Text struct {
 }
 
 type RouteRequest_Chat struct {
-	// A chat; the last message that is the user's is scored with up to three earlier ones.
+	// A chat; the last ask of the user is scored with up to three earlier ones. What a coding agent's harness puts into user messages is not scored.
 	Chat *Chat `protobuf:"bytes,2,opt,name=chat,proto3,oneof"`
 }
 
@@ -249,7 +258,7 @@ func (*RouteRequest_Chat) isRouteRequest_Input() {}
 // Chat is a conversation.
 type Chat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The messages, oldest first. At least one is the user's and has text.
+	// The messages, oldest first. At least one is the user's and has text or media. A last one of media alone is not scored: the policy's unscored tier answers.
 	Messages      []*Message `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -313,8 +322,12 @@ type Limits struct {
 	MaxTier Tier `protobuf:"varint,8,opt,name=max_tier,json=maxTier,proto3,enum=weir.v1.Tier" json:"max_tier,omitempty"`
 	// Allow a fallback below min_tier when everything above it fails.
 	AllowDowngrade *bool `protobuf:"varint,9,opt,name=allow_downgrade,json=allowDowngrade,proto3,oneof" json:"allow_downgrade,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Least probability, 0-1, that a specialist's domains must have together.
+	SpecialistMinConfidence *float64 `protobuf:"fixed64,10,opt,name=specialist_min_confidence,json=specialistMinConfidence,proto3,oneof" json:"specialist_min_confidence,omitempty"`
+	// How far, 0-1, that must be above the likeliest other domain's.
+	SpecialistMinMargin *float64 `protobuf:"fixed64,11,opt,name=specialist_min_margin,json=specialistMinMargin,proto3,oneof" json:"specialist_min_margin,omitempty"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -408,6 +421,20 @@ func (x *Limits) GetAllowDowngrade() bool {
 		return *x.AllowDowngrade
 	}
 	return false
+}
+
+func (x *Limits) GetSpecialistMinConfidence() float64 {
+	if x != nil && x.SpecialistMinConfidence != nil {
+		return *x.SpecialistMinConfidence
+	}
+	return 0
+}
+
+func (x *Limits) GetSpecialistMinMargin() float64 {
+	if x != nil && x.SpecialistMinMargin != nil {
+		return *x.SpecialistMinMargin
+	}
+	return 0
 }
 
 // ProviderRules choose among the upstreams of a model; spelled as OpenRouter spells them.
@@ -551,7 +578,7 @@ var File_weir_v1_route_proto protoreflect.FileDescriptor
 
 const file_weir_v1_route_proto_rawDesc = "" +
 	"\n" +
-	"\x13weir/v1/route.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16weir/v1/decision.proto\x1a\x13weir/v1/types.proto\"\xd7\x05\n" +
+	"\x13weir/v1/route.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x16weir/v1/decision.proto\x1a\x13weir/v1/types.proto\"\xef\x05\n" +
 	"\fRouteRequest\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12#\n" +
 	"\x04chat\x18\x02 \x01(\v2\r.weir.v1.ChatH\x00R\x04chat\x12\x16\n" +
@@ -572,13 +599,14 @@ const file_weir_v1_route_proto_rawDesc = "" +
 	"\x0fconversation_id\x18\x0e \x01(\tR\x0econversationId\x12?\n" +
 	"\bmetadata\x18\x0f \x03(\v2#.weir.v1.RouteRequest.MetadataEntryR\bmetadata\x12*\n" +
 	"\x11max_output_tokens\x18\x10 \x01(\x03R\x0fmaxOutputTokens\x12\x18\n" +
-	"\aexplain\x18\x11 \x01(\bR\aexplain\x1a;\n" +
+	"\aexplain\x18\x11 \x01(\bR\aexplain\x12\x16\n" +
+	"\x06intent\x18\x12 \x01(\tR\x06intent\x1a;\n" +
 	"\rMetadataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\a\n" +
 	"\x05input\"4\n" +
 	"\x04Chat\x12,\n" +
-	"\bmessages\x18\x01 \x03(\v2\x10.weir.v1.MessageR\bmessages\"\xc9\x04\n" +
+	"\bmessages\x18\x01 \x03(\v2\x10.weir.v1.MessageR\bmessages\"\xfb\x05\n" +
 	"\x06Limits\x12$\n" +
 	"\vmin_quality\x18\x01 \x01(\x01H\x00R\n" +
 	"minQuality\x88\x01\x01\x12+\n" +
@@ -589,13 +617,18 @@ const file_weir_v1_route_proto_rawDesc = "" +
 	"\x05alpha\x18\x06 \x01(\x01H\x04R\x05alpha\x88\x01\x01\x12(\n" +
 	"\bmin_tier\x18\a \x01(\x0e2\r.weir.v1.TierR\aminTier\x12(\n" +
 	"\bmax_tier\x18\b \x01(\x0e2\r.weir.v1.TierR\amaxTier\x12,\n" +
-	"\x0fallow_downgrade\x18\t \x01(\bH\x05R\x0eallowDowngrade\x88\x01\x01B\x0e\n" +
+	"\x0fallow_downgrade\x18\t \x01(\bH\x05R\x0eallowDowngrade\x88\x01\x01\x12?\n" +
+	"\x19specialist_min_confidence\x18\n" +
+	" \x01(\x01H\x06R\x17specialistMinConfidence\x88\x01\x01\x127\n" +
+	"\x15specialist_min_margin\x18\v \x01(\x01H\aR\x13specialistMinMargin\x88\x01\x01B\x0e\n" +
 	"\f_min_qualityB\x12\n" +
 	"\x10_max_quality_gapB\x14\n" +
 	"\x12_max_cost_nano_usdB/\n" +
 	"-_max_price_per_million_output_tokens_nano_usdB\b\n" +
 	"\x06_alphaB\x12\n" +
-	"\x10_allow_downgrade\"\x84\x02\n" +
+	"\x10_allow_downgradeB\x1c\n" +
+	"\x1a_specialist_min_confidenceB\x18\n" +
+	"\x16_specialist_min_margin\"\x84\x02\n" +
 	"\rProviderRules\x12\x14\n" +
 	"\x05order\x18\x01 \x03(\tR\x05order\x12\x12\n" +
 	"\x04only\x18\x02 \x03(\tR\x04only\x12\x16\n" +

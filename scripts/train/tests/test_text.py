@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,13 @@ from weirtrain.text import Encoder, TextError, Window, clean, cut_window, open_t
 
 def _encoder(window: Window) -> Encoder:
     return Encoder(open_tokenizer(tiny.tokenizer_json(tiny.vocabulary())), window, (tiny.CLS,), (tiny.SEP,))
+
+
+def test_render_is_the_twin_of_go() -> None:
+    cases = json.loads((Path(__file__).parents[3] / "classifier" / "testdata" / "render.json").read_text())
+    assert cases
+    for case in cases:
+        assert render(case["messages"]) == case["want"], case["name"]
 
 
 def test_render_takes_the_last_ask_after_three_earlier_ones() -> None:
