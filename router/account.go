@@ -106,7 +106,8 @@ type Receipt struct {
 type UsageQuery struct {
 	// From is included, To is not; zero means no bound.
 	From, To time.Time
-	// GroupBy holds some of model, provider, tier, domain, policy, day, outcome.
+	// GroupBy holds some of model, provider, tier, domain, policy, day, outcome
+	// (of an attempt) and status (of the call).
 	GroupBy []string
 }
 
@@ -117,8 +118,12 @@ type UsageRow struct {
 	Calls, Attempts int64
 	Usage           Usage
 	Cost, Savings   NanoUSD
-	// Unpriced counts attempts of unknown cost, which Cost leaves out.
-	Unpriced int64
+	// Answered is the tokens of the calls' last attempts, as a baseline would have
+	// used them.
+	Answered Usage
+	// Unpriced counts attempts of unknown cost, which Cost leaves out; Uncompared
+	// the calls of unknown saving, which Savings leaves out.
+	Unpriced, Uncompared int64
 	// Baseline is the baseline of all calls of the group; "mixed" where they differ.
 	Baseline string
 }

@@ -118,6 +118,21 @@ func ParseShare(s string) (int64, error) {
 	return n, nil
 }
 
+// Plus adds count by count; ErrOverflow wrapped. The sum is estimated where
+// either is.
+func (u Usage) Plus(v Usage) (Usage, error) {
+	out := Usage{
+		Input: u.Input + v.Input, CachedInput: u.CachedInput + v.CachedInput, CacheWrite: u.CacheWrite + v.CacheWrite,
+		Output: u.Output + v.Output, Reasoning: u.Reasoning + v.Reasoning, Estimated: u.Estimated || v.Estimated,
+	}
+	for _, x := range [...]Usage{u, v, out} {
+		if err := x.Validate(); err != nil {
+			return Usage{}, fmt.Errorf("tokens: %w: %w", ErrOverflow, err)
+		}
+	}
+	return out, nil
+}
+
 // The budget's windows. A day and a month are of UTC.
 const (
 	WindowDay   = "day"

@@ -1,0 +1,158 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+)
+
+// op is one call's part of a batch.
+type op struct {
+	// run reads and writes inside the batch's transaction. A refusal goes to
+	// refused; the error is the store's and undoes the whole batch.
+	run     func(c *conn) error
+	refused error
+	// sync wants the batch on the disk before anybody is told.
+	sync bool
+	// orphan has nobody that waits: a settlement whose first commit failed.
+	orphan bool
+
+	err  error
+	turn chan bool // true: lead; false: err is there
+}
+
+// maxBatch bounds what one commit carries, and so how long a caller waits for
+// others' work.
+const maxBatch = 256
+
+// submit runs the op in a batch and returns when that batch is committed. One
+// waiting caller at a time leads: it commits for all that wait, and while the
+// disk syncs the next batch gathers.
+func (l *Ledger) submit(o *op) error {
+	o.turn = make(chan bool, 1)
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.queue = append(l.queue, o)
+	lead := !l.leading
+	l.leading = true
+	l.mu.Unlock()
+	if lead || <-o.turn {
+		l.lead(o)
+	}
+	if o.err != nil {
+		return o.err
+	}
+	return o.refused
+}
+
+// lead commits one batch, its own op among them, and hands the lead on.
+func (l *Ledger) lead(self *op) {
+	l.mu.Lock()
+	n := min(len(l.queue), maxBatch)
+	batch := l.queue[:n:n]
+	l.queue = l.queue[n:]
+	late := min(len(l.orphans), maxBatch)
+	batch = append(batch, l.orphans[:late]...)
+	l.orphans = l.orphans[late:]
+	l.mu.Unlock()
+
+	err := l.commit(batch)
+	var orphans []*op
+	for _, o := range batch {
+		o.err = err
+		if err != nil && o.sync {
+			orphans = append(orphans, &op{run: o.run, sync: true, orphan: true})
+		}
+		if o != self && !o.orphan {
+			o.turn <- false
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.keepOrphans(orphans)
+	if len(l.queue) > 0 {
+		l.queue[0].turn <- true
+		return
+	}
+	l.leading = false
+	l.idle.Broadcast()
+}
+
+// maxOrphans bounds the settlements that are kept while the disk refuses.
+const maxOrphans = 10_000
+
+// keepOrphans keeps failed settlements for the next batch, whoever leads it: the
+// call was made, so its charge must not wait for a restart. A
+// caller that settles again meanwhile changes nothing. What is still here when
+// the process ends is closed by recovery.
+func (l *Ledger) keepOrphans(orphans []*op) {
+	room := max(maxOrphans-len(l.orphans), 0)
+	l.orphans = append(l.orphans, orphans[:min(len(orphans), room)]...)
+}
+
+func (l *Ledger) commit(batch []*op) (err error) {
+	if err := l.heal(); err != nil {
+		return err
+	}
+	want := false
+	for _, o := range batch {
+		want = want || o.sync
+	}
+	if err := l.syncMode(want); err != nil {
+		return err
+	}
+	c := l.writer
+	if err := c.exec("BEGIN IMMEDIATE"); err != nil {
+		l.broken = true
+		return fmt.Errorf("begin: %w", err)
+	}
+	for _, o := range batch {
+		o.refused = nil
+		if err = o.run(c); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		if err = c.exec("COMMIT"); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("commit: %w", err)
+	}
+	// SQLite may have rolled back by itself: then this says that nothing is open.
+	l.broken = true
+	_ = c.exec("ROLLBACK")
+	return err
+}
+
+// heal makes the file trustworthy after a failed write.
+func (l *Ledger) heal() error {
+	if !l.broken {
+		return nil
+	}
+	if l.cfg.Path != "" {
+		if err := errors.Join(l.syncMode(true), l.writer.checkpoint()); err != nil {
+			return fmt.Errorf("the last write failed and the file cannot be made sure of: %w", err)
+		}
+	}
+	l.broken = false
+	return nil
+}
+
+// syncMode sets whether a commit syncs. A sync covers all earlier commits too:
+// the log is one file.
+func (l *Ledger) syncMode(want bool) error {
+	if l.synced == want || l.cfg.Path == "" {
+		return nil
+	}
+	mode := "PRAGMA synchronous = NORMAL"
+	if want {
+		mode = "PRAGMA synchronous = FULL"
+	}
+	if err := l.writer.raw(mode); err != nil {
+		return fmt.Errorf("sync mode: %w", err)
+	}
+	l.synced = want
+	return nil
+}
