@@ -25,7 +25,8 @@ type room struct {
 // drawing is the plan, from the bottom to the top:
 //
 //	4  cmd/weir -> everything below
-//	3  internal/server -> router, classifier, proto    internal/upstream, ledger -> router
+//	3  internal/server -> router, classifier, proto    internal/upstream -> router, classifier
+//	   internal/ledger -> router
 //	   internal/telemetry -> router, classifier        internal/swap -> router, eval
 //	   internal/catalog -> router
 //	   eval -> router, classifier                      classifier/onnx -> classifier
@@ -47,16 +48,17 @@ func drawing() []room {
 			name: "classifier/onnx", arrows: []string{"classifier"}, noNetwork: true, testArrows: []string{"classifier/classifiertest"},
 			modules: []string{"C", "github.com/daulet/tokenizers", "github.com/yalue/onnxruntime_go", "golang.org/x/sys", "google.golang.org/protobuf/encoding/protowire"},
 		},
-		{name: "router", arrows: []string{"classifier"}, modules: []string{"go.yaml.in/yaml/v3"}, noNetwork: true},
+		{name: "router", arrows: []string{"classifier"}, testArrows: []string{"internal/upstream/upstreamtest"}, modules: []string{"go.yaml.in/yaml/v3"}, noNetwork: true},
 		{name: "eval", arrows: []string{"router", "classifier"}, modules: []string{"github.com/klauspost/compress", "golang.org/x/sync/errgroup", "gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "eval/sets", arrows: []string{"eval"}, noNetwork: true},
-		{name: "internal/upstream", arrows: []string{"router"}},
+		{name: "internal/upstream", arrows: []string{"router", "classifier"}, testArrows: []string{"internal/upstream/upstreamtest"}},
+		{name: "internal/upstream/upstreamtest", arrows: []string{"router"}},
 		{name: "internal/ledger", arrows: []string{"router"}, modules: []string{"modernc.org/sqlite"}, noNetwork: true},
 		{name: "internal/catalog", arrows: []string{"router"}, noNetwork: true},
 		{name: "internal/swap", arrows: []string{"router", "eval", "classifier"}, modules: []string{"gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "internal/watch", modules: []string{"github.com/fsnotify/fsnotify"}, noNetwork: true},
 		{
-			name: "internal/server", arrows: []string{"router", "classifier", "proto/weir/v1"}, testArrows: []string{"internal/telemetry"},
+			name: "internal/server", arrows: []string{"router", "classifier", "proto/weir/v1"}, testArrows: []string{"internal/telemetry", "internal/upstream", "internal/upstream/upstreamtest"},
 			modules: append([]string{"golang.org/x/net/netutil"}, grpc...),
 		},
 		{
