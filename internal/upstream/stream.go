@@ -115,26 +115,30 @@ func checkHeaders(h http.Header) error {
 // read passes on an answer's events until it is whole or broken.
 func (s *stream) read(ctx context.Context, resp *http.Response, w *watch, d decoder, emit func(router.Chunk) bool) error {
 	r := newReader(w, s.client.cfg.MaxStreamBytes)
+	switch err := follow(r, d, emit); {
+	case err == nil, errors.Is(err, errLeft):
+		return nil
+	case errors.Is(err, errWhole):
+		w.drain(r)
+		return nil
+	default:
+		return s.broken(ctx, resp.StatusCode, err)
+	}
+}
+
+// follow decodes a stream: nil at a clean end of a whole answer, errWhole when
+// its terminator came first, errLeft when emit said to stop.
+func follow(r *reader, d decoder, emit func(router.Chunk) bool) error {
 	for {
 		ev, err := r.next()
 		if errors.Is(err, io.EOF) {
-			if err = d.end(emit); err == nil || errors.Is(err, errLeft) {
-				return nil
-			}
-			return s.broken(ctx, resp.StatusCode, err)
+			return d.end(emit)
 		}
 		if err == nil {
 			err = d.event(ev, emit)
 		}
-		switch {
-		case err == nil:
-		case errors.Is(err, errLeft):
-			return nil
-		case errors.Is(err, errWhole):
-			w.drain(r)
-			return nil
-		default:
-			return s.broken(ctx, resp.StatusCode, err)
+		if err != nil {
+			return err
 		}
 	}
 }
