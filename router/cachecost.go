@@ -69,16 +69,17 @@ func (f *filter) holdNeed(out *Decision) {
 	out.Session.FloorBound = true
 	f.sessionFloor = need
 	f.removed[RejectedSession] = true
-	kept := f.keys[:0]
+	kept := 0
 	for _, k := range f.keys {
 		c := &f.all[k.at]
 		if c.Model.EffectiveTier() >= need {
-			kept = append(kept, k)
+			f.keys[kept] = k
+			kept++
 		} else {
 			c.Rejection = RejectedSession
 		}
 	}
-	f.keys = kept
+	f.keys = f.keys[:kept]
 }
 
 // holdSession says what the session's floor did, and pins its model.

@@ -181,7 +181,9 @@ func (r *Rules) Decide(d Demand) (Decision, error) {
 	if err := f.settle(r); err != nil {
 		return Decision{}, err
 	}
-	f.all = make([]Candidate, len(r.Catalog.models))
+	// all is named here too: what only f held would drag f to the heap with it.
+	all := make([]Candidate, len(r.Catalog.models))
+	f.all = all
 	var few [64]sortKey
 	f.keys = few[:0]
 	for i, m := range r.Catalog.models {
@@ -208,7 +210,8 @@ func (r *Rules) Decide(d Demand) (Decision, error) {
 	out.Chosen = f.all[f.keys[0].at]
 	out.Guarantee = f.claim(&out)
 	out.Limits = applied(&f)
-	f.collect(&out)
+	n := f.collect(out.AllowDowngrade)
+	out.Chosen, out.Ranked, out.Rejected = all[0], all[:n:n], all[n:]
 	return out, nil
 }
 
@@ -270,17 +273,18 @@ func (c *Candidate) order() NanoUSD {
 
 // collect puts the candidates into their two lists, in place. What the tier
 // floor alone removed joins the ranked ones, best first, where downgrades are
-// allowed: Next may use it when everything above the floor has failed.
-func (f *filter) collect(d *Decision) {
+// allowed: Next may use it when everything above the floor has failed. It
+// returns how many are ranked.
+func (f *filter) collect(downgrade bool) int {
 	var few [64]int32
 	order := few[:0]
 	for _, k := range f.keys {
 		order = append(order, k.at)
 	}
 	lowered := func(c *Candidate) bool {
-		return d.AllowDowngrade && (c.Rejection == RejectedBelowMinTier || c.Rejection == RejectedSession)
+		return downgrade && (c.Rejection == RejectedBelowMinTier || c.Rejection == RejectedSession)
 	}
-	if d.AllowDowngrade {
+	if downgrade {
 		at := len(order)
 		for i := range f.all {
 			if lowered(&f.all[i]) {
@@ -301,8 +305,7 @@ func (f *filter) collect(d *Decision) {
 		}
 	}
 	permute(f.all, order)
-	d.Chosen = f.all[0]
-	d.Ranked, d.Rejected = f.all[:ranked:ranked], f.all[ranked:]
+	return ranked
 }
 
 // permute puts list[order[i]] at i. order is used up.
@@ -376,10 +379,11 @@ func (f *filter) rank(out *Decision) {
 		f.rankUnscored()
 		out.Reason = ClassifierUnavailable
 	case f.limits.Alpha.Set:
-		f.cutBelow(f.rankByAlpha())
+		f.weighByAlpha()
+		f.cutBelow()
 		out.Reason = TradeOff
 	default:
-		f.cutBelow(f.byCost)
+		f.cutBelow()
 		out.Reason = f.reason()
 	}
 	if d.Override.Tier != 0 && (d.Scored || f.ruleNamed) {
@@ -419,7 +423,7 @@ const hair = 1e-9
 
 // cutBelow orders the candidates that are good enough, puts the others behind
 // them, best first, and marks those.
-func (f *filter) cutBelow(order func(a, b sortKey) int) {
+func (f *filter) cutBelow() {
 	good, floor := 0, f.needed-hair
 	for i, k := range f.keys {
 		c := &f.all[k.at]
@@ -431,13 +435,12 @@ func (f *filter) cutBelow(order func(a, b sortKey) int) {
 		f.keys[i], f.keys[good] = f.keys[good], k
 		good++
 	}
-	slices.SortFunc(f.keys[:good], order)
-	slices.SortFunc(f.keys[good:], func(a, b sortKey) int {
-		if x, y := f.all[a.at].Quality.Value, f.all[b.at].Quality.Value; x != y {
-			return cmp.Compare(y, x)
-		}
-		return order(a, b)
-	})
+	for i := range f.keys[good:] {
+		k := &f.keys[good+i]
+		k.score = f.all[k.at].Quality.Value
+	}
+	f.sort(f.keys[:good])
+	f.sort(f.keys[good:])
 }
 
 // reason says why the first candidate is the first.
@@ -475,8 +478,26 @@ func (f *filter) rankUnscored() {
 	})
 }
 
-// rankByAlpha returns the order by the dial's trade of quality and cost.
-func (f *filter) rankByAlpha() func(a, b sortKey) int {
+// sort puts the larger score first, then the smaller cost.
+func (f *filter) sort(keys []sortKey) {
+	slices.SortFunc(keys, func(a, b sortKey) int {
+		switch {
+		case a.score > b.score:
+			return -1
+		case a.score < b.score:
+			return 1
+		case a.cost < b.cost:
+			return -1
+		case a.cost > b.cost:
+			return 1
+		default:
+			return f.byCost(a, b)
+		}
+	})
+}
+
+// weighByAlpha scores by the dial's trade of quality and cost.
+func (f *filter) weighByAlpha() {
 	dearest := NanoUSD(1)
 	for _, k := range f.keys {
 		dearest = max(dearest, f.all[k.at].P90)
@@ -488,12 +509,6 @@ func (f *filter) rankByAlpha() func(a, b sortKey) int {
 			relative = float64(c.P90) / float64(dearest)
 		}
 		f.keys[i].score = alpha*c.Quality.Value + (1-alpha)*(1-relative)
-	}
-	return func(a, b sortKey) int {
-		if a.score != b.score {
-			return cmp.Compare(b.score, a.score)
-		}
-		return f.byCost(a, b)
 	}
 }
 

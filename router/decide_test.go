@@ -1,7 +1,6 @@
 package router_test
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -247,22 +246,6 @@ func TestMeasuredQuality(t *testing.T) {
 	legal, err := r.Decide(router.Demand{Scores: scored(0.3, 0.8, classifier.Legal), Scored: true})
 	require.NoError(t, err)
 	assert.Equal(t, "s/law", legal.Chosen.Model.ID, "but not in law")
-}
-
-func BenchmarkDecide50(b *testing.B) {
-	text := "version: 1\ndefault_policy: p\nupstreams: [{id: u, dialect: openai, base_url: \"http://localhost/\"}]\npolicies: [{id: p, max_quality_gap: 0.1}]\nmodels:\n"
-	for i := range 50 {
-		tier := []string{"EFFICIENT", "HIGH_PERFORMANCE"}[i%2]
-		text += fmt.Sprintf("  - {id: m%d, tier: %s, context_window: 100000, max_output_tokens: 8000, price: {input: \"$%d/M\", output: \"$%d/M\", source: t, date: \"2026-01-01\"}, deployments: [{upstream: u, name: x}]}\n", i, tier, i+1, 3*i+2)
-	}
-	r := rules(b, text)
-	d := demand(0.5, 0.8)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.Decide(d); err != nil {
-			b.Fatal(err)
-		}
-	}
 }
 
 func TestHugeNumbersDoNotWrap(t *testing.T) {

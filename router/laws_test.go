@@ -1,6 +1,7 @@
 package router_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,19 @@ func drawDemand(t *rapid.T) router.Demand {
 	if maybe("has floor") {
 		l.MinTier = router.Some(rapid.SampledFrom([]router.Tier{router.Efficient, router.HighPerformance}).Draw(t, "floor"))
 	}
+	if maybe("has price") {
+		l.MaxOutputPrice = router.Some(router.NanoUSD(rapid.Int64Range(0, 30e9).Draw(t, "price")))
+	}
+	if maybe("has ceiling") {
+		l.MaxTier = router.Some(rapid.SampledFrom([]router.Tier{router.Efficient, router.HighPerformance, router.HighPerformance}).Draw(t, "ceiling"))
+	}
+	if maybe("specialists") {
+		l.SpecialistConfidence, l.SpecialistMargin = router.Some(share.Draw(t, "confidence")), router.Some(share.Draw(t, "margin"))
+	}
+	d.Deny = rapid.SampledFrom([][]string{nil, nil, {"h/dear"}, {"e/*"}}).Draw(t, "deny")
+	d.Allow = rapid.SampledFrom([][]string{nil, nil, nil, {"h/*", "e/*"}}).Draw(t, "allow")
+	d.CallableOnly = rapid.SampledFrom([]bool{false, false, true}).Draw(t, "callable")
+	d.Provider.Data = rapid.SampledFrom([]router.DataCollection{0, 0, 0, router.DataDeny}).Draw(t, "data")
 	if maybe("downgrade") {
 		l.AllowDowngrade = router.Some(true)
 	}
@@ -100,6 +114,26 @@ func TestMoreMoneyNeverBuysLess(t *testing.T) {
 	})
 }
 
+// loosen is every way to take a limit away.
+func loosen() map[string]func(*router.Demand) {
+	return map[string]func(*router.Demand){
+		"min quality": func(d *router.Demand) { d.Limits.MinQuality = router.Opt[float64]{} },
+		"gap":         func(d *router.Demand) { d.Limits.MaxQualityGap = router.Some(1.0) },
+		"cost":        func(d *router.Demand) { d.Limits.MaxCost = router.Opt[router.NanoUSD]{} },
+		"price":       func(d *router.Demand) { d.Limits.MaxOutputPrice = router.Opt[router.NanoUSD]{} },
+		"ttft":        func(d *router.Demand) { d.Limits.MaxTTFT = router.Opt[time.Duration]{} },
+		"floor":       func(d *router.Demand) { d.Limits.MinTier = router.Opt[router.Tier]{} },
+		"ceiling":     func(d *router.Demand) { d.Limits.MaxTier = router.Opt[router.Tier]{} },
+		"specialists": func(d *router.Demand) { d.Limits.SpecialistConfidence = router.Some(0.0) },
+		"margin":      func(d *router.Demand) { d.Limits.SpecialistMargin = router.Some(0.0) },
+		"capability":  func(d *router.Demand) { d.Required = 0 },
+		"deny":        func(d *router.Demand) { d.Deny = nil },
+		"allow":       func(d *router.Demand) { d.Allow = nil },
+		"data":        func(d *router.Demand) { d.Provider = router.ProviderRules{} },
+		"callable":    func(d *router.Demand) { d.CallableOnly = false },
+	}
+}
+
 func TestLooserNeverFails(t *testing.T) {
 	r := rules(t, tableConfig)
 	rapid.Check(t, func(t *rapid.T) {
@@ -107,18 +141,15 @@ func TestLooserNeverFails(t *testing.T) {
 		if _, err := r.Decide(d); err != nil {
 			return
 		}
-		loosen := map[string]func(*router.Limits){
-			"min quality": func(l *router.Limits) { l.MinQuality = router.Opt[float64]{} },
-			"gap":         func(l *router.Limits) { l.MaxQualityGap = router.Some(1.0) },
-			"cost":        func(l *router.Limits) { l.MaxCost = router.Opt[router.NanoUSD]{} },
-			"ttft":        func(l *router.Limits) { l.MaxTTFT = router.Opt[time.Duration]{} },
-			"floor":       func(l *router.Limits) { l.MinTier = router.Opt[router.Tier]{} },
-		}
-		for name, change := range loosen {
+		before, _ := r.Decide(d)
+		for name, change := range loosen() {
 			looser := d
-			change(&looser.Limits)
-			_, err := r.Decide(looser)
+			change(&looser)
+			after, err := r.Decide(looser)
 			require.NoError(t, err, name)
+			if after.Needed == before.Needed && before.Chosen.PriceKnown {
+				require.LessOrEqual(t, after.Chosen.P90, before.Chosen.P90, "%s: the same floor came dearer", name)
+			}
 		}
 	})
 }
@@ -163,6 +194,49 @@ func TestNoFallbackBreaksAFloor(t *testing.T) {
 			require.GreaterOrEqual(t, next.Quality.Value, needed-1e-9)
 			if d.Limits.MinTier.Set {
 				require.GreaterOrEqual(t, next.Model.EffectiveTier(), d.Limits.MinTier.Value)
+			}
+		}
+	})
+}
+
+// TestRulesNeverLiftAHardLimit: under any rule, whatever Next offers keeps the
+// request's budget, lists, capabilities and data policy, and the rule's denials.
+func TestRulesNeverLiftAHardLimit(t *testing.T) {
+	r := rules(t, tableConfig+ruleLines)
+	rapid.Check(t, func(t *rapid.T) {
+		d := drawDemand(t)
+		rule := rapid.SampledFrom(r.Rules).Draw(t, "rule")
+		d.Rule = rule.ID
+		if rule.Then.SkipScoring {
+			d.Scored, d.Scores = false, classifier.Scores{}
+		}
+		got, err := r.Decide(d)
+		if err != nil {
+			return
+		}
+		for failed := map[string]bool{}; ; {
+			c, err := router.Next(&got, failed)
+			if err != nil {
+				break
+			}
+			failed[c.Model.ID] = true
+			require.Zero(t, d.Required&^c.Model.Capabilities)
+			if d.Limits.MaxCost.Set {
+				require.True(t, c.PriceKnown)
+				require.LessOrEqual(t, c.Bound, d.Limits.MaxCost.Value)
+			}
+			if d.Limits.MaxOutputPrice.Set {
+				require.LessOrEqual(t, c.Model.Price.Output.Nano, d.Limits.MaxOutputPrice.Value)
+			}
+			for _, deny := range append([]string{}, append(d.Deny, rule.Then.Deny...)...) {
+				require.False(t, strings.HasPrefix(c.Model.ID, strings.TrimSuffix(deny, "*")), "%s is denied by %s", c.Model.ID, deny)
+			}
+			if d.Provider.Data == router.DataDeny {
+				dep, ok := d.Provider.FirstDeployment(c.Model)
+				require.True(t, ok && dep.Upstream.Data == router.DataDeny)
+			}
+			if m := rule.Then.MaxTier; m.Set && !d.Limits.MaxTier.Set {
+				require.LessOrEqual(t, c.Model.EffectiveTier(), m.Value)
 			}
 		}
 	})
