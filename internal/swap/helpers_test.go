@@ -232,14 +232,14 @@ func (b *bench) last() Event {
 // examine runs a real exam over the made cases, in this process.
 func (b *bench) examine(ctx context.Context, job Job) (*Report, error) {
 	b.exams.Add(1)
+	b.factory.enter() // a load as well
+	defer b.factory.loading.Add(-1)
 	if b.examFault != nil {
 		return b.examFault(job)
 	}
-	b.factory.enter() // a load as well
-	defer b.factory.loading.Add(-1)
 	aside := &factory{}
 	e := Exam{
-		Job: job, Open: aside.Open, Rules: rules(b.t), Sources: []eval.Source{cases(200)}, Resident: func() (int64, error) { return 1, nil },
+		Job: job, Open: aside.Open, Rules: rules(b.t), Sources: []eval.Source{cases(100)}, Resident: func() (int64, error) { return 1, nil },
 		Refusals: func(err error) []Gate { return []Gate{{Name: GateProbes, Detail: err.Error()}} },
 	}
 	r, err := e.Run(ctx)

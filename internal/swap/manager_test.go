@@ -275,7 +275,10 @@ func TestHistoryThatCannotBeReadIsKeptAside(t *testing.T) {
 func TestSwapsUnderLoad(t *testing.T) {
 	b := newBench(t, func(b *bench, _ *Config) {
 		b.policy.Settle.For = time.Millisecond
-		b.examFault = func(Job) (*Report, error) { return &Report{Gates: []Gate{{Name: GateReplay, Passed: true}}}, nil }
+		b.examFault = func(Job) (*Report, error) {
+			time.Sleep(5 * time.Millisecond) // long enough to meet another
+			return &Report{Gates: []Gate{{Name: GateReplay, Passed: true}}}, nil
+		}
 	})
 	var versions sync.Map
 	var asked atomic.Int64
@@ -364,4 +367,31 @@ func TestNewRefuses(t *testing.T) {
 	for _, want := range []string{"store and serving", "open, identify and examine", "state is needed", "version is 0"} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// A state that lives for years does not grow.
+func TestStateIsPruned(t *testing.T) {
+	s, err := OpenState(t.TempDir())
+	require.NoError(t, err)
+	defer s.Close()
+	for i := range 60 {
+		require.NoError(t, os.WriteFile(filepath.Join(s.Scores(), fmt.Sprint(i)), nil, 0o600))
+		require.NoError(t, os.Mkdir(s.Folder(fmt.Sprintf("sha256:%03d", i)), 0o700))
+		_, err := s.newReport(time.Unix(int64(i), 0), fmt.Sprintf("sha256:%03d", i))
+		require.NoError(t, err)
+		require.NoError(t, s.update(func(h *history) {
+			id := Identity{Digest: fmt.Sprintf("sha256:%03d", i)}
+			h.Line = append(h.Line, id)
+			for range 10 {
+				h.began(id, time.Unix(int64(i), 0), "promoted", "")
+			}
+		}))
+	}
+	require.NoError(t, s.prune())
+	for folder, most := range map[string]int{"scores": maxScores, "bundles": maxLine, "reports": maxReports} {
+		entries, err := os.ReadDir(s.path(folder))
+		require.NoError(t, err)
+		assert.Len(t, entries, most, folder)
+	}
+	assert.Len(t, s.Entries(), maxEntries)
 }

@@ -60,6 +60,7 @@ const (
 	maxEntries = 200
 	maxLine    = 8
 	maxReports = 50
+	maxScores  = 16
 	maxFiles   = 256
 )
 
@@ -335,6 +336,26 @@ func (s *State) prune(keep ...string) error {
 		if !slices.ContainsFunc(keep, func(digest string) bool { return hexOf(digest) == e.Name() }) {
 			errs = append(errs, os.RemoveAll(s.path("bundles", e.Name())))
 		}
+	}
+	return errors.Join(append(errs, s.pruneScores())...)
+}
+
+// pruneScores removes the score caches that were not written to for longest.
+func (s *State) pruneScores() error {
+	entries, err := os.ReadDir(s.path("scores"))
+	if err != nil {
+		return fmt.Errorf("prune scores: %w", err)
+	}
+	var files []os.FileInfo
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil { // gone meanwhile otherwise
+			files = append(files, info)
+		}
+	}
+	slices.SortFunc(files, func(a, b os.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	var errs []error
+	for _, f := range files[min(len(files), maxScores):] {
+		errs = append(errs, os.Remove(s.path("scores", f.Name())))
 	}
 	return errors.Join(errs...)
 }

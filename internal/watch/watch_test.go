@@ -158,17 +158,18 @@ func TestFolderChanges(t *testing.T) {
 func TestManyWritesAreOneChange(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "model.onnx")
 	put(t, file, "")
-	w := start(t, Config{Paths: []string{file}, Debounce: 200 * time.Millisecond})
+	w := start(t, Config{Paths: []string{file}, Debounce: 150 * time.Millisecond})
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
 	require.NoError(t, err)
-	for range 50 {
+	for range 60 { // longer than it has to rest, without a rest
 		_, err := f.WriteString("piece")
 		require.NoError(t, err)
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 	require.NoError(t, f.Close())
 	w.one("written")
 	w.none("it was one change")
+	assert.Equal(t, int64(1), w.calls.Load())
 }
 
 // TestNeverAtRest changes a file without a pause: it is told all the same.
