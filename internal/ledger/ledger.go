@@ -99,13 +99,13 @@ type Ledger struct {
 	mu      sync.Mutex
 	idle    *sync.Cond
 	queue   []*op
-	orphans []*op // settlements whose commit failed
 	leading bool
 	closed  bool
 
 	// What only the leader touches.
-	broken    bool // a write failed: heal first
-	synced    bool // the connection's present mode
+	broken    bool  // a write failed: heal first
+	synced    bool  // the connection's present mode
+	orphans   []*op // settlements whose commit failed
 	nextPrune time.Time
 }
 
@@ -209,12 +209,9 @@ func (l *Ledger) Close() error {
 	for l.leading {
 		l.idle.Wait()
 	}
-	var err error
-	if len(l.orphans) > 0 {
-		err = l.commit(l.orphans)
-	}
 	l.mu.Unlock()
-	return errors.Join(err, l.release())
+	l.settleOrphans()
+	return l.release()
 }
 
 func (l *Ledger) release() error {

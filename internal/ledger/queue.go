@@ -13,8 +13,8 @@ type op struct {
 	refused error
 	// sync wants the batch on the disk before anybody is told.
 	sync bool
-	// orphan has nobody that waits: a settlement whose first commit failed.
-	orphan bool
+	// tries counts the commits of a settlement that nobody waits for any more.
+	tries int
 
 	err  error
 	turn chan bool // true: lead; false: err is there
@@ -53,25 +53,21 @@ func (l *Ledger) lead(self *op) {
 	n := min(len(l.queue), maxBatch)
 	batch := l.queue[:n:n]
 	l.queue = l.queue[n:]
-	late := min(len(l.orphans), maxBatch)
-	batch = append(batch, l.orphans[:late]...)
-	l.orphans = l.orphans[late:]
 	l.mu.Unlock()
 
+	l.settleOrphans()
 	err := l.commit(batch)
-	var orphans []*op
 	for _, o := range batch {
 		o.err = err
-		if err != nil && o.sync {
-			orphans = append(orphans, &op{run: o.run, sync: true, orphan: true})
+		if err != nil && o.sync && len(l.orphans) < maxOrphans {
+			l.orphans = append(l.orphans, &op{run: o.run, sync: true})
 		}
-		if o != self && !o.orphan {
+		if o != self {
 			o.turn <- false
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.keepOrphans(orphans)
 	if len(l.queue) > 0 {
 		l.queue[0].turn <- true
 		return
@@ -80,16 +76,32 @@ func (l *Ledger) lead(self *op) {
 	l.idle.Broadcast()
 }
 
-// maxOrphans bounds the settlements that are kept while the disk refuses.
-const maxOrphans = 10_000
+// maxOrphans bounds the settlements that are kept while the disk refuses,
+// orphansATime those that one leader commits for nobody, maxTries how often one
+// is tried.
+const (
+	maxOrphans   = 10_000
+	orphansATime = 16
+	maxTries     = 1000
+)
 
-// keepOrphans keeps failed settlements for the next batch, whoever leads it: the
-// call was made, so its charge must not wait for a restart. A
-// caller that settles again meanwhile changes nothing. What is still here when
-// the process ends is closed by recovery.
-func (l *Ledger) keepOrphans(orphans []*op) {
-	room := max(maxOrphans-len(l.orphans), 0)
-	l.orphans = append(l.orphans, orphans[:min(len(orphans), room)]...)
+// settleOrphans commits settlements whose first commit failed, each by itself:
+// the call was made, so its charge must not wait for a restart, and one that the
+// store never takes must not take others with it. A caller that settles again
+// meanwhile changes nothing. What is left when the process ends is closed by
+// recovery.
+func (l *Ledger) settleOrphans() {
+	for range min(len(l.orphans), orphansATime) {
+		o := l.orphans[0]
+		if err := l.commit(l.orphans[:1]); err != nil {
+			if o.tries++; o.tries < maxTries {
+				l.orphans = append(l.orphans, o)
+			}
+			l.orphans = l.orphans[1:]
+			return
+		}
+		l.orphans = l.orphans[1:]
+	}
 }
 
 func (l *Ledger) commit(batch []*op) (err error) {
