@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -102,6 +103,7 @@ func runDiff(ctx context.Context, w world, f *diffFlags, a, b string) (err error
 	if err != nil {
 		return err
 	}
+	report.Time = time.Now()
 	if f.out != "" {
 		if err := report.Write(f.out); err != nil {
 			return err
