@@ -42,8 +42,8 @@ func checkReservation(r *router.Reservation) error {
 	switch {
 	case r.CallID == "":
 		return errors.New("the call has no id")
-	case r.Time.Unix() <= 0:
-		return fmt.Errorf("time %s: want one after 1970", r.Time)
+	case r.Time.Unix() <= 0 || r.Time.Year() > lastYear:
+		return fmt.Errorf("time %s: want one from 1970 to %d", r.Time, lastYear)
 	case r.Bound < 0 || r.Budget.Limit < 0:
 		return fmt.Errorf("bound %s under budget %s: an amount is negative", r.Bound, r.Budget.Limit)
 	case r.Bound > 0 && !r.BoundKnown:

@@ -5,10 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weirhq/weir/router"
 )
@@ -62,11 +64,11 @@ func usageText(q *router.UsageQuery) (text string, args []any, err error) {
 FROM lines WHERE 1`)
 	if !q.From.IsZero() {
 		b.WriteString(" AND reserved_at >= ?")
-		args = append(args, q.From.UnixNano())
+		args = append(args, nanosOf(q.From))
 	}
 	if !q.To.IsZero() {
 		b.WriteString(" AND reserved_at < ?")
-		args = append(args, q.To.UnixNano())
+		args = append(args, nanosOf(q.To))
 	}
 	if len(q.GroupBy) > 0 {
 		names := strings.Join(q.GroupBy, ", ")
@@ -76,6 +78,22 @@ FROM lines WHERE 1`)
 	}
 	return b.String(), args, nil
 }
+
+// nanosOf counts nanoseconds since 1970; what they cannot count is before or
+// after every call.
+func nanosOf(t time.Time) int64 {
+	switch {
+	case t.Year() < 1970:
+		return 0
+	case t.Year() > lastYear:
+		return math.MaxInt64
+	default:
+		return t.UnixNano()
+	}
+}
+
+// lastYear is the last that nanoseconds of 63 bits count whole.
+const lastYear = 2261
 
 func usageRows(rows *sql.Rows, err error, groups int) (out []router.UsageRow, _ error) {
 	if err != nil {

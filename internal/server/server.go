@@ -93,6 +93,9 @@ type Config struct {
 	// Store is where the catalog, the config and the classifier's identity are
 	// shown from.
 	Store *router.Store
+	// Usage answers Usage; nil answers it with UNIMPLEMENTED. An interface that
+	// holds a nil pointer is not nil.
+	Usage UsageSource
 	// Admin serves ReloadConfig; nil answers it with UNIMPLEMENTED.
 	Admin Admin
 	// Swap swaps the model bundle; nil answers with UNIMPLEMENTED.

@@ -18,6 +18,8 @@ type routerService struct {
 	weirv1.UnimplementedRouterServiceServer
 	router Router
 	store  *router.Store
+	// usage is nil on a server without a ledger.
+	usage UsageSource
 }
 
 // Route implements RouterService.
@@ -53,11 +55,6 @@ func (s *routerService) named(err error, d *router.Demand) error {
 // Complete implements RouterService.
 func (*routerService) Complete(*weirv1.CompleteRequest, grpc.ServerStreamingServer[weirv1.CompleteResponse]) error {
 	return &unavailableError{what: "this server does not complete: call Route and send the prompt to the model that it names"}
-}
-
-// Usage implements RouterService.
-func (*routerService) Usage(context.Context, *weirv1.UsageRequest) (*weirv1.UsageResponse, error) {
-	return nil, &unavailableError{what: "this server keeps no ledger: it does not call models, so nothing was spent through it"}
 }
 
 // ListModels implements RouterService.

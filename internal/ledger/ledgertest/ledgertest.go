@@ -470,7 +470,11 @@ func usageOfTime(t *testing.T, l router.Ledger) {
 		assert.Equal(t, x.calls, rows[0].Calls)
 		assert.Equal(t, x.baseline, rows[0].Baseline)
 	}
-	rows, err := l.Usage(ctx, &router.UsageQuery{GroupBy: []string{"day"}})
+	rows, err := l.Usage(ctx, &router.UsageQuery{From: time.Date(2, 1, 1, 0, 0, 0, 0, time.UTC), To: time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)})
+	require.NoError(t, err)
+	require.Len(t, rows, 1)
+	assert.EqualValues(t, 3, rows[0].Calls, "times that nanoseconds cannot count")
+	rows, err = l.Usage(ctx, &router.UsageQuery{GroupBy: []string{"day"}})
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
 	assert.Equal(t, []string{"2026-12-31"}, rows[0].Group)

@@ -757,8 +757,11 @@ type UsageRequest struct {
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
 	// To this time, excluded; absent for now.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// Rows for each value of these: model, provider, tier, domain, policy, day.
-	GroupBy       []string `protobuf:"bytes,3,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	// Rows for each value of these: model, provider, tier, domain, policy, day (UTC), outcome (an attempt's), status (a call's); "day" gives a
+	// chart its rows. None gives the total only.
+	GroupBy []string `protobuf:"bytes,3,rep,name=group_by,json=groupBy,proto3" json:"group_by,omitempty"`
+	// Models to compare with beside the baseline that was booked with each call, at today's prices; at most 10.
+	Baselines     []string `protobuf:"bytes,4,rep,name=baselines,proto3" json:"baselines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -814,11 +817,20 @@ func (x *UsageRequest) GetGroupBy() []string {
 	return nil
 }
 
+func (x *UsageRequest) GetBaselines() []string {
+	if x != nil {
+		return x.Baselines
+	}
+	return nil
+}
+
 // UsageResponse holds the sums.
 type UsageResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// A row a group.
-	Rows          []*UsageRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	// A row a group, in the order of the groups' values.
+	Rows []*UsageRow `protobuf:"bytes,1,rep,name=rows,proto3" json:"rows,omitempty"`
+	// The sum of all, equal to the sum of the rows of any grouping.
+	Total         *UsageRow `protobuf:"bytes,2,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -860,25 +872,41 @@ func (x *UsageResponse) GetRows() []*UsageRow {
 	return nil
 }
 
-// UsageRow sums the calls of one group.
+func (x *UsageResponse) GetTotal() *UsageRow {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+// UsageRow sums the calls of one group. Attempts, tokens and their costs count in the group of the attempt; what is the call's own (itself, its
+// overhead, its baseline) in the group of its last attempt.
 type UsageRow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The values of group_by.
 	Group map[string]string `protobuf:"bytes,1,rep,name=group,proto3" json:"group,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// Completed calls.
+	// Settled calls, whatever their status.
 	Calls int64 `protobuf:"varint,2,opt,name=calls,proto3" json:"calls,omitempty"`
 	// Attempts, failed ones included.
 	Attempts int64 `protobuf:"varint,3,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// Tokens.
+	// Tokens of all attempts.
 	Usage *TokenUsage `protobuf:"bytes,4,opt,name=usage,proto3" json:"usage,omitempty"`
-	// What was spent, in nano-dollars.
+	// What was spent, in nano-dollars. Attempts of unknown price are left out; unpriced_attempts counts them.
 	CostNanoUsd int64 `protobuf:"varint,5,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
 	// What the named baseline would have cost less what was spent, retries and failures included, in nano-dollars. May be negative.
 	SavingsNanoUsd int64 `protobuf:"varint,6,opt,name=savings_nano_usd,json=savingsNanoUsd,proto3" json:"savings_nano_usd,omitempty"`
-	// The baseline: a model's id.
-	Baseline      string `protobuf:"bytes,7,opt,name=baseline,proto3" json:"baseline,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// The baseline booked with the calls: a model's id, "mixed" where the calls have several, "" where none has one.
+	Baseline string `protobuf:"bytes,7,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	// Attempts of unknown price.
+	UnpricedAttempts int64 `protobuf:"varint,8,opt,name=unpriced_attempts,json=unpricedAttempts,proto3" json:"unpriced_attempts,omitempty"`
+	// Calls of unknown saving, which savings_nano_usd leaves out.
+	UncomparedCalls int64 `protobuf:"varint,9,opt,name=uncompared_calls,json=uncomparedCalls,proto3" json:"uncompared_calls,omitempty"`
+	// The comparison with each of the request's baselines, in its order.
+	Baselines []*BaselineSavings `protobuf:"bytes,10,rep,name=baselines,proto3" json:"baselines,omitempty"`
+	// What a hosted gateway would have taken for these calls, by the fee that the config enters; absent when it enters none. Not part of the savings.
+	GatewayFeeNanoUsd *int64 `protobuf:"varint,11,opt,name=gateway_fee_nano_usd,json=gatewayFeeNanoUsd,proto3,oneof" json:"gateway_fee_nano_usd,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *UsageRow) Reset() {
@@ -960,6 +988,98 @@ func (x *UsageRow) GetBaseline() string {
 	return ""
 }
 
+func (x *UsageRow) GetUnpricedAttempts() int64 {
+	if x != nil {
+		return x.UnpricedAttempts
+	}
+	return 0
+}
+
+func (x *UsageRow) GetUncomparedCalls() int64 {
+	if x != nil {
+		return x.UncomparedCalls
+	}
+	return 0
+}
+
+func (x *UsageRow) GetBaselines() []*BaselineSavings {
+	if x != nil {
+		return x.Baselines
+	}
+	return nil
+}
+
+func (x *UsageRow) GetGatewayFeeNanoUsd() int64 {
+	if x != nil && x.GatewayFeeNanoUsd != nil {
+		return *x.GatewayFeeNanoUsd
+	}
+	return 0
+}
+
+// BaselineSavings compares with one model, assuming answers of the same text.
+type BaselineSavings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The model.
+	Model string `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
+	// What it would have cost, in nano-dollars.
+	CostNanoUsd int64 `protobuf:"varint,2,opt,name=cost_nano_usd,json=costNanoUsd,proto3" json:"cost_nano_usd,omitempty"`
+	// That less what was spent, retries and failures included, in nano-dollars. May be negative.
+	SavingsNanoUsd int64 `protobuf:"varint,3,opt,name=savings_nano_usd,json=savingsNanoUsd,proto3" json:"savings_nano_usd,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *BaselineSavings) Reset() {
+	*x = BaselineSavings{}
+	mi := &file_weir_v1_router_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BaselineSavings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BaselineSavings) ProtoMessage() {}
+
+func (x *BaselineSavings) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_router_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BaselineSavings.ProtoReflect.Descriptor instead.
+func (*BaselineSavings) Descriptor() ([]byte, []int) {
+	return file_weir_v1_router_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *BaselineSavings) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *BaselineSavings) GetCostNanoUsd() int64 {
+	if x != nil {
+		return x.CostNanoUsd
+	}
+	return 0
+}
+
+func (x *BaselineSavings) GetSavingsNanoUsd() int64 {
+	if x != nil {
+		return x.SavingsNanoUsd
+	}
+	return 0
+}
+
 var File_weir_v1_router_proto protoreflect.FileDescriptor
 
 const file_weir_v1_router_proto_rawDesc = "" +
@@ -1019,14 +1139,16 @@ const file_weir_v1_router_proto_rawDesc = "" +
 	"\aoutcome\x18\x02 \x01(\v2\x10.weir.v1.OutcomeR\aoutcome\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"5\n" +
 	"\x15ReportOutcomeResponse\x12\x1c\n" +
-	"\tduplicate\x18\x01 \x01(\bR\tduplicate\"\x9b\x01\n" +
+	"\tduplicate\x18\x01 \x01(\bR\tduplicate\"\xb9\x01\n" +
 	"\fUsageRequest\x129\n" +
 	"\n" +
 	"start_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x125\n" +
 	"\bend_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x19\n" +
-	"\bgroup_by\x18\x03 \x03(\tR\agroupBy\"6\n" +
+	"\bgroup_by\x18\x03 \x03(\tR\agroupBy\x12\x1c\n" +
+	"\tbaselines\x18\x04 \x03(\tR\tbaselines\"_\n" +
 	"\rUsageResponse\x12%\n" +
-	"\x04rows\x18\x01 \x03(\v2\x11.weir.v1.UsageRowR\x04rows\"\xbf\x02\n" +
+	"\x04rows\x18\x01 \x03(\v2\x11.weir.v1.UsageRowR\x04rows\x12'\n" +
+	"\x05total\x18\x02 \x01(\v2\x11.weir.v1.UsageRowR\x05total\"\x9e\x04\n" +
 	"\bUsageRow\x122\n" +
 	"\x05group\x18\x01 \x03(\v2\x1c.weir.v1.UsageRow.GroupEntryR\x05group\x12\x14\n" +
 	"\x05calls\x18\x02 \x01(\x03R\x05calls\x12\x1a\n" +
@@ -1034,11 +1156,21 @@ const file_weir_v1_router_proto_rawDesc = "" +
 	"\x05usage\x18\x04 \x01(\v2\x13.weir.v1.TokenUsageR\x05usage\x12\"\n" +
 	"\rcost_nano_usd\x18\x05 \x01(\x03R\vcostNanoUsd\x12(\n" +
 	"\x10savings_nano_usd\x18\x06 \x01(\x03R\x0esavingsNanoUsd\x12\x1a\n" +
-	"\bbaseline\x18\a \x01(\tR\bbaseline\x1a8\n" +
+	"\bbaseline\x18\a \x01(\tR\bbaseline\x12+\n" +
+	"\x11unpriced_attempts\x18\b \x01(\x03R\x10unpricedAttempts\x12)\n" +
+	"\x10uncompared_calls\x18\t \x01(\x03R\x0funcomparedCalls\x126\n" +
+	"\tbaselines\x18\n" +
+	" \x03(\v2\x18.weir.v1.BaselineSavingsR\tbaselines\x124\n" +
+	"\x14gateway_fee_nano_usd\x18\v \x01(\x03H\x00R\x11gatewayFeeNanoUsd\x88\x01\x01\x1a8\n" +
 	"\n" +
 	"GroupEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*D\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x17\n" +
+	"\x15_gateway_fee_nano_usd\"u\n" +
+	"\x0fBaselineSavings\x12\x14\n" +
+	"\x05model\x18\x01 \x01(\tR\x05model\x12\"\n" +
+	"\rcost_nano_usd\x18\x02 \x01(\x03R\vcostNanoUsd\x12(\n" +
+	"\x10savings_nano_usd\x18\x03 \x01(\x03R\x0esavingsNanoUsd*D\n" +
 	"\x06Health\x12\x16\n" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tHEALTH_OK\x10\x01\x12\x13\n" +
@@ -1065,7 +1197,7 @@ func file_weir_v1_router_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_v1_router_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_v1_router_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_weir_v1_router_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_weir_v1_router_proto_goTypes = []any{
 	(Health)(0),                   // 0: weir.v1.Health
 	(*ListModelsRequest)(nil),     // 1: weir.v1.ListModelsRequest
@@ -1080,62 +1212,65 @@ var file_weir_v1_router_proto_goTypes = []any{
 	(*UsageRequest)(nil),          // 10: weir.v1.UsageRequest
 	(*UsageResponse)(nil),         // 11: weir.v1.UsageResponse
 	(*UsageRow)(nil),              // 12: weir.v1.UsageRow
-	nil,                           // 13: weir.v1.UsageRow.GroupEntry
-	(Tier)(0),                     // 14: weir.v1.Tier
-	(Domain)(0),                   // 15: weir.v1.Domain
-	(Capability)(0),               // 16: weir.v1.Capability
-	(*Price)(nil),                 // 17: weir.v1.Price
-	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
-	(DataCollection)(0),           // 19: weir.v1.DataCollection
-	(*Decision)(nil),              // 20: weir.v1.Decision
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*TokenUsage)(nil),            // 22: weir.v1.TokenUsage
-	(*RouteRequest)(nil),          // 23: weir.v1.RouteRequest
-	(*CompleteRequest)(nil),       // 24: weir.v1.CompleteRequest
-	(*RouteResponse)(nil),         // 25: weir.v1.RouteResponse
-	(*CompleteResponse)(nil),      // 26: weir.v1.CompleteResponse
+	(*BaselineSavings)(nil),       // 13: weir.v1.BaselineSavings
+	nil,                           // 14: weir.v1.UsageRow.GroupEntry
+	(Tier)(0),                     // 15: weir.v1.Tier
+	(Domain)(0),                   // 16: weir.v1.Domain
+	(Capability)(0),               // 17: weir.v1.Capability
+	(*Price)(nil),                 // 18: weir.v1.Price
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(DataCollection)(0),           // 20: weir.v1.DataCollection
+	(*Decision)(nil),              // 21: weir.v1.Decision
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*TokenUsage)(nil),            // 23: weir.v1.TokenUsage
+	(*RouteRequest)(nil),          // 24: weir.v1.RouteRequest
+	(*CompleteRequest)(nil),       // 25: weir.v1.CompleteRequest
+	(*RouteResponse)(nil),         // 26: weir.v1.RouteResponse
+	(*CompleteResponse)(nil),      // 27: weir.v1.CompleteResponse
 }
 var file_weir_v1_router_proto_depIdxs = []int32{
-	14, // 0: weir.v1.ListModelsRequest.tier:type_name -> weir.v1.Tier
-	15, // 1: weir.v1.ListModelsRequest.domain:type_name -> weir.v1.Domain
-	16, // 2: weir.v1.ListModelsRequest.capabilities:type_name -> weir.v1.Capability
+	15, // 0: weir.v1.ListModelsRequest.tier:type_name -> weir.v1.Tier
+	16, // 1: weir.v1.ListModelsRequest.domain:type_name -> weir.v1.Domain
+	17, // 2: weir.v1.ListModelsRequest.capabilities:type_name -> weir.v1.Capability
 	3,  // 3: weir.v1.ListModelsResponse.models:type_name -> weir.v1.Model
-	14, // 4: weir.v1.Model.tier:type_name -> weir.v1.Tier
-	14, // 5: weir.v1.Model.stands_in_for:type_name -> weir.v1.Tier
-	15, // 6: weir.v1.Model.domains:type_name -> weir.v1.Domain
-	16, // 7: weir.v1.Model.capabilities:type_name -> weir.v1.Capability
-	17, // 8: weir.v1.Model.price:type_name -> weir.v1.Price
+	15, // 4: weir.v1.Model.tier:type_name -> weir.v1.Tier
+	15, // 5: weir.v1.Model.stands_in_for:type_name -> weir.v1.Tier
+	16, // 6: weir.v1.Model.domains:type_name -> weir.v1.Domain
+	17, // 7: weir.v1.Model.capabilities:type_name -> weir.v1.Capability
+	18, // 8: weir.v1.Model.price:type_name -> weir.v1.Price
 	4,  // 9: weir.v1.Model.deployments:type_name -> weir.v1.Deployment
-	18, // 10: weir.v1.Model.ttft:type_name -> google.protobuf.Duration
-	19, // 11: weir.v1.Deployment.data_collection:type_name -> weir.v1.DataCollection
+	19, // 10: weir.v1.Model.ttft:type_name -> google.protobuf.Duration
+	20, // 11: weir.v1.Deployment.data_collection:type_name -> weir.v1.DataCollection
 	0,  // 12: weir.v1.Deployment.health:type_name -> weir.v1.Health
-	18, // 13: weir.v1.Deployment.observed_ttft:type_name -> google.protobuf.Duration
-	20, // 14: weir.v1.GetDecisionResponse.decision:type_name -> weir.v1.Decision
+	19, // 13: weir.v1.Deployment.observed_ttft:type_name -> google.protobuf.Duration
+	21, // 14: weir.v1.GetDecisionResponse.decision:type_name -> weir.v1.Decision
 	7,  // 15: weir.v1.GetDecisionResponse.outcomes:type_name -> weir.v1.Outcome
-	21, // 16: weir.v1.Outcome.observe_time:type_name -> google.protobuf.Timestamp
+	22, // 16: weir.v1.Outcome.observe_time:type_name -> google.protobuf.Timestamp
 	7,  // 17: weir.v1.ReportOutcomeRequest.outcome:type_name -> weir.v1.Outcome
-	21, // 18: weir.v1.UsageRequest.start_time:type_name -> google.protobuf.Timestamp
-	21, // 19: weir.v1.UsageRequest.end_time:type_name -> google.protobuf.Timestamp
+	22, // 18: weir.v1.UsageRequest.start_time:type_name -> google.protobuf.Timestamp
+	22, // 19: weir.v1.UsageRequest.end_time:type_name -> google.protobuf.Timestamp
 	12, // 20: weir.v1.UsageResponse.rows:type_name -> weir.v1.UsageRow
-	13, // 21: weir.v1.UsageRow.group:type_name -> weir.v1.UsageRow.GroupEntry
-	22, // 22: weir.v1.UsageRow.usage:type_name -> weir.v1.TokenUsage
-	23, // 23: weir.v1.RouterService.Route:input_type -> weir.v1.RouteRequest
-	24, // 24: weir.v1.RouterService.Complete:input_type -> weir.v1.CompleteRequest
-	1,  // 25: weir.v1.RouterService.ListModels:input_type -> weir.v1.ListModelsRequest
-	5,  // 26: weir.v1.RouterService.GetDecision:input_type -> weir.v1.GetDecisionRequest
-	8,  // 27: weir.v1.RouterService.ReportOutcome:input_type -> weir.v1.ReportOutcomeRequest
-	10, // 28: weir.v1.RouterService.Usage:input_type -> weir.v1.UsageRequest
-	25, // 29: weir.v1.RouterService.Route:output_type -> weir.v1.RouteResponse
-	26, // 30: weir.v1.RouterService.Complete:output_type -> weir.v1.CompleteResponse
-	2,  // 31: weir.v1.RouterService.ListModels:output_type -> weir.v1.ListModelsResponse
-	6,  // 32: weir.v1.RouterService.GetDecision:output_type -> weir.v1.GetDecisionResponse
-	9,  // 33: weir.v1.RouterService.ReportOutcome:output_type -> weir.v1.ReportOutcomeResponse
-	11, // 34: weir.v1.RouterService.Usage:output_type -> weir.v1.UsageResponse
-	29, // [29:35] is the sub-list for method output_type
-	23, // [23:29] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	12, // 21: weir.v1.UsageResponse.total:type_name -> weir.v1.UsageRow
+	14, // 22: weir.v1.UsageRow.group:type_name -> weir.v1.UsageRow.GroupEntry
+	23, // 23: weir.v1.UsageRow.usage:type_name -> weir.v1.TokenUsage
+	13, // 24: weir.v1.UsageRow.baselines:type_name -> weir.v1.BaselineSavings
+	24, // 25: weir.v1.RouterService.Route:input_type -> weir.v1.RouteRequest
+	25, // 26: weir.v1.RouterService.Complete:input_type -> weir.v1.CompleteRequest
+	1,  // 27: weir.v1.RouterService.ListModels:input_type -> weir.v1.ListModelsRequest
+	5,  // 28: weir.v1.RouterService.GetDecision:input_type -> weir.v1.GetDecisionRequest
+	8,  // 29: weir.v1.RouterService.ReportOutcome:input_type -> weir.v1.ReportOutcomeRequest
+	10, // 30: weir.v1.RouterService.Usage:input_type -> weir.v1.UsageRequest
+	26, // 31: weir.v1.RouterService.Route:output_type -> weir.v1.RouteResponse
+	27, // 32: weir.v1.RouterService.Complete:output_type -> weir.v1.CompleteResponse
+	2,  // 33: weir.v1.RouterService.ListModels:output_type -> weir.v1.ListModelsResponse
+	6,  // 34: weir.v1.RouterService.GetDecision:output_type -> weir.v1.GetDecisionResponse
+	9,  // 35: weir.v1.RouterService.ReportOutcome:output_type -> weir.v1.ReportOutcomeResponse
+	11, // 36: weir.v1.RouterService.Usage:output_type -> weir.v1.UsageResponse
+	31, // [31:37] is the sub-list for method output_type
+	25, // [25:31] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_router_proto_init() }
@@ -1148,13 +1283,14 @@ func file_weir_v1_router_proto_init() {
 	file_weir_v1_route_proto_init()
 	file_weir_v1_types_proto_init()
 	file_weir_v1_router_proto_msgTypes[6].OneofWrappers = []any{}
+	file_weir_v1_router_proto_msgTypes[11].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_router_proto_rawDesc), len(file_weir_v1_router_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
