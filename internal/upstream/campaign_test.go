@@ -25,7 +25,7 @@ func TestFaultCampaign(t *testing.T) {
 		rounds = 1000
 	}
 	random := rand.New(rand.NewPCG(uint64(rounds), 7))
-	p, c := fakeProvider(t, Config{IdleTimeout: 20 * time.Millisecond, FirstByteTimeout: 20 * time.Millisecond})
+	p, c := fakeProvider(t, Config{IdleTimeout: 20 * time.Millisecond, FirstByteTimeout: 5 * time.Second})
 	kinds := []upstreamtest.FaultKind{
 		upstreamtest.Cut, upstreamtest.Drop, upstreamtest.Reset, upstreamtest.Stall, upstreamtest.BadJSON, upstreamtest.NoTerminator, upstreamtest.InBandError,
 	}
@@ -35,7 +35,7 @@ func TestFaultCampaign(t *testing.T) {
 			dialect := dialects[n%len(dialects)]
 			a := full()
 			size := len(bytes.Join(upstreamtest.Events(dialect, &a), nil))
-			a.Fault = upstreamtest.Fault{Kind: kind, At: random.IntN(size)}
+			a.Fault = upstreamtest.Fault{Kind: kind, At: 1 + random.IntN(size-1)}
 			p.Always(a)
 			chunks, failure := collect(t, c, ask(p.Upstream(dialect), "hi"))
 			require.NotNil(t, failure, "%s, %s at %d of %d is shown as whole: %s", dialect, kind, a.Fault.At, size, describe(chunks))
@@ -136,9 +136,11 @@ func TestToxics(t *testing.T) {
 		rounds = 334
 	}
 	random := rand.New(rand.NewPCG(3, 9))
-	fake, c := fakeProvider(t, Config{IdleTimeout: 15 * time.Millisecond, FirstByteTimeout: 15 * time.Millisecond})
+	fake, patient := fakeProvider(t, Config{})
+	hasty, err := New(Config{IdleTimeout: 15 * time.Millisecond, FirstByteTimeout: 15 * time.Millisecond})
+	require.NoError(t, err)
 	proxy := newToxicProxy(t, fake.URL()[len("http://"):])
-	call := func(dialect string) ([]router.Chunk, *router.UpstreamError) {
+	call := func(c *Client, dialect string) ([]router.Chunk, *router.UpstreamError) {
 		defer c.CloseIdle() // the toxic is the connection's
 		return collect(t, c, ask(&router.Upstream{ID: "u", Dialect: dialect, BaseURL: "http://" + proxy.listener.Addr().String()}, "hi"))
 	}
@@ -147,9 +149,9 @@ func TestToxics(t *testing.T) {
 		fake.Always(a)
 		for _, size := range []int{1, 2, 3, 7, 64} {
 			proxy.set(toxic{what: "slice", slice: size})
-			chunks, failure := call(dialect)
+			chunks, failure := call(patient, dialect)
 			require.Nil(t, failure, "pieces of %d", size)
-			direct, _ := collect(t, c, ask(fake.Upstream(dialect), "hi"))
+			direct, _ := collect(t, patient, ask(fake.Upstream(dialect), "hi"))
 			require.Equal(t, describe(direct), describe(chunks))
 		}
 		// The body's last event and all before it: cutting there hurts for sure.
@@ -158,7 +160,7 @@ func TestToxics(t *testing.T) {
 		for _, what := range []string{"close", "reset", "timeout"} {
 			for range rounds {
 				proxy.set(toxic{what: what, after: random.IntN(size)})
-				chunks, failure := call(dialect)
+				chunks, failure := call(hasty, dialect)
 				require.NotNil(t, failure, "%s, %s is shown as whole: %s", dialect, what, describe(chunks))
 				require.Contains(t, []router.FailureKind{router.FailureNetwork, router.FailureTimeout}, failure.Kind, failure.Error())
 			}

@@ -50,8 +50,10 @@ type Config struct {
 // Client calls providers. It implements router.Caller and is safe for
 // concurrent use.
 type Client struct {
-	cfg  Config
-	http *http.Client
+	cfg Config
+	// http is used without an http.Client around it, which would look at
+	// redirects and cookies.
+	http *http.Transport
 }
 
 var _ router.Caller = (*Client)(nil)
@@ -97,16 +99,14 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Client{cfg: cfg, http: newHTTPClient(&cfg)}, nil
+	return &Client{cfg: cfg, http: newTransport(&cfg)}, nil
 }
 
-// newHTTPClient is a client that follows nothing, unpacks nothing and keeps
-// enough connections for many streams.
-func newHTTPClient(cfg *Config) *http.Client {
+// newTransport unpacks nothing, and keeps enough connections for many streams.
+func newTransport(cfg *Config) *http.Transport {
 	guard := newGuard(cfg)
 	transport := &http.Transport{
-		DialContext: guard.dial,
-		// One caller's connect must not hang on another's slow DNS.
+		DialContext:            guard.dialer(nil),
 		TLSHandshakeTimeout:    cfg.ConnectTimeout,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
@@ -118,10 +118,7 @@ func newHTTPClient(cfg *Config) *http.Client {
 	if cfg.Proxy != nil {
 		transport.Proxy = http.ProxyURL(cfg.Proxy)
 	}
-	return &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	return transport
 }
 
 // CloseIdle closes pooled connections that no call uses. Call it when no more

@@ -67,20 +67,23 @@ func privateName(host string) bool {
 		func(suffix string) bool { return strings.HasSuffix(host, suffix) })
 }
 
-func (g *guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, fmt.Errorf("dial: %w", err)
+// dialer dials with a resolver; nil means the system's.
+func (g *guard) dialer(resolver *net.Resolver) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, fmt.Errorf("dial: %w", err)
+		}
+		host = canonicalHost(host)
+		private := privateName(host) || slices.Contains(g.allow, host)
+		d := net.Dialer{
+			Timeout: g.timeout, KeepAlive: 30 * time.Second, Resolver: resolver,
+			ControlContext: func(_ context.Context, _, resolved string, _ syscall.RawConn) error {
+				return g.check(resolved, private)
+			},
+		}
+		return d.DialContext(ctx, network, address)
 	}
-	host = canonicalHost(host)
-	private := privateName(host) || slices.Contains(g.allow, host)
-	d := net.Dialer{
-		Timeout: g.timeout, KeepAlive: 30 * time.Second,
-		ControlContext: func(_ context.Context, _, resolved string, _ syscall.RawConn) error {
-			return g.check(resolved, private)
-		},
-	}
-	return d.DialContext(ctx, network, address)
 }
 
 // check refuses a resolved address that a base URL must not lead to.

@@ -10,7 +10,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -87,7 +86,7 @@ func (s *stream) attempt(ctx context.Context, emit func(router.Chunk) bool) erro
 	watch := newWatch(cancel, s.client.cfg.FirstByteTimeout, s.client.cfg.IdleTimeout)
 	defer watch.stop()
 	watch.arm()
-	resp, err := s.client.http.Do(req)
+	resp, err := s.client.http.RoundTrip(req)
 	if err != nil {
 		return s.broken(ctx, 0, err)
 	}
@@ -179,10 +178,6 @@ func (s *stream) broken(ctx context.Context, status int, err error) error {
 		return s.fail(router.FailureProtocol, status, p)
 	}
 	cause := context.Cause(ctx)
-	var u *url.Error
-	if errors.As(err, &u) {
-		err = u.Err
-	}
 	var op *net.OpError
 	var dns *net.DNSError
 	switch {

@@ -108,17 +108,22 @@ func TestTimeouts(t *testing.T) {
 	require.NotNil(t, failure)
 	require.ErrorIs(t, failure, errIdle)
 
-	p.Always(upstreamtest.Answer{Text: []string{"a", "b", "c"}})
+	p, c = fakeProvider(t, Config{FirstByteTimeout: 400 * time.Millisecond, IdleTimeout: 400 * time.Millisecond})
+	p.Always(upstreamtest.Answer{Text: []string{"a", "b", "c"}, Delay: 5 * time.Millisecond})
+	slow := true
 	for _, err := range c.Stream(t.Context(), ask(p.Upstream("anthropic"), "hi")) {
 		require.NoError(t, err)
-		time.Sleep(80 * time.Millisecond) // longer than either timeout
+		if slow {
+			time.Sleep(600 * time.Millisecond) // longer than either timeout
+			slow = false
+		}
 	}
 }
 
 func TestDeadlineAndCancelAreTheCallers(t *testing.T) {
 	p, c := fakeProvider(t, Config{})
 	p.Always(upstreamtest.Answer{FirstByte: time.Minute})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	for _, err := range c.Stream(ctx, ask(p.Upstream("gemini"), "hi")) {
 		var failure *router.UpstreamError
@@ -127,7 +132,10 @@ func TestDeadlineAndCancelAreTheCallers(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 	}
 	ctx, stop := context.WithCancel(t.Context())
-	time.AfterFunc(30*time.Millisecond, stop)
+	p.Script(func(upstreamtest.Request) upstreamtest.Answer {
+		stop() // once the request is there
+		return upstreamtest.Answer{FirstByte: time.Minute}
+	})
 	for _, err := range c.Stream(ctx, ask(p.Upstream("gemini"), "hi")) {
 		var failure *router.UpstreamError
 		require.ErrorAs(t, err, &failure)
