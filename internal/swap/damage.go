@@ -51,8 +51,15 @@ func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bu
 		if errors.Is(errA, classifier.ErrNoContent) || errors.Is(errB, classifier.ErrNoContent) {
 			continue
 		}
-		if err := errors.Join(errA, errB); err != nil {
-			return fmt.Errorf("compare scores: %w", err)
+		if errA != nil {
+			return fmt.Errorf("compare scores: the serving bundle: %w", errA)
+		}
+		if errB == nil {
+			errB = b.Validate()
+		}
+		if errB != nil {
+			r.refuse(GateDamage, "a text of the vocabulary gives no sound score: %v", errB)
+			return nil
 		}
 		if lanes[a.Lane] == nil {
 			lanes[a.Lane] = &laneMoves{}

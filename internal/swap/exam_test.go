@@ -262,3 +262,15 @@ func TestDamageByLane(t *testing.T) {
 		assert.Equal(t, tc.bad, l != nil, name)
 	}
 }
+
+// A row that no prompt has and that gives no number is the candidate's fault.
+func TestDamageInARowThatNoPromptHas(t *testing.T) {
+	r := exam(t, "breaks a row", func(e *Exam) {
+		require.NoError(t, os.WriteFile(filepath.Join(e.Serving, "fast.onnx"), make([]byte, 10_000), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(e.Candidate, "fast.onnx"), append(make([]byte, 10_000), 1), 0o600))
+		e.Cover = []string{"alpha", "broken row"}
+	})
+	g := gateNamed(t, r, GateDamage)
+	assert.False(t, g.Passed)
+	assert.Contains(t, g.Detail, "gives no sound score")
+}

@@ -83,6 +83,10 @@ func (b *fakeBundle) Classify(ctx context.Context, text string) (classifier.Scor
 		for took := time.Since(start); time.Since(start) < 12*took+200*time.Microsecond; {
 			continue
 		}
+	case "breaks a row":
+		if text == "broken row" {
+			return classifier.Scores{}, errors.New("holds +Inf")
+		}
 	case "damaged":
 		if text == "broken row" {
 			s.QHigh.Value -= 0.1
