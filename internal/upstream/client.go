@@ -85,7 +85,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.MaxStreamBytes = 64 << 20
 	}
 	if cfg.Proxy != nil && (cfg.Proxy.Host == "" || cfg.Proxy.Scheme != "http" && cfg.Proxy.Scheme != "https") {
-		faults = append(faults, fmt.Errorf("Proxy %q is no http or https address with a host", cfg.Proxy.Redacted()))
+		faults = append(faults, fmt.Errorf("proxy %q is no http or https address with a host", cfg.Proxy.Redacted()))
 	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("upstream config: %w", errors.Join(faults...))
@@ -211,6 +211,9 @@ func address(base, escapedPath string, query url.Values) (*url.URL, error) {
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
 		return nil, errors.New("base_url is no http(s) address without user info: correct the config")
+	}
+	if u.Path == "" {
+		u.Path = "/"
 	}
 	u = u.JoinPath(escapedPath)
 	q := u.Query()

@@ -337,6 +337,6 @@ func TestKeys(t *testing.T) {
 	u.KeyEnv, u.KeyFile = "", "/keys/one"
 	_, failure := collect(t, c, ask(u, "hi"))
 	require.NotNil(t, failure)
-	assert.True(t, strings.Contains(failure.Error(), "is empty"))
+	assert.Contains(t, failure.Error(), "is empty")
 	assert.Equal(t, asked, fake.Count(), "no call without a key")
 }

@@ -219,7 +219,11 @@ func openAIMedia(m *router.Media) (object, error) {
 		if m.URL != "" {
 			return nil, errors.New("the OpenAI dialect takes documents as bytes only, not by URL")
 		}
-		return object{"type": "file", "file": object{"filename": "document", "file_data": dataURL(m)}}, nil
+		name := "document"
+		if m.MIMEType == "application/pdf" {
+			name = "document.pdf" // the API goes by the name
+		}
+		return object{"type": "file", "file": object{"filename": name, "file_data": dataURL(m)}}, nil
 	}
 }
 

@@ -239,7 +239,7 @@ func (p *Provider) play(ctx context.Context, w http.ResponseWriter, dialect stri
 		if !wait(ctx, a.Delay) {
 			return false
 		}
-		if _, err := w.Write(e); err != nil {
+		if _, err := w.Write(e); err != nil { //nolint:gosec // an event stream of the script's is no page
 			return false
 		}
 		if flush() != nil {
