@@ -17,6 +17,7 @@ func (c Config) withDefaults() Config {
 	c.MaxStreams = cmp.Or(c.MaxStreams, DefaultStreams)
 	c.MaxConnections = cmp.Or(c.MaxConnections, DefaultConnections)
 	c.RequestTimeout = cmp.Or(c.RequestTimeout, DefaultTimeout)
+	c.CompleteTimeout = cmp.Or(c.CompleteTimeout, DefaultCompleteTimeout)
 	c.DrainDelay = cmp.Or(c.DrainDelay, DefaultDrainDelay)
 	c.ShutdownGrace = cmp.Or(c.ShutdownGrace, DefaultGrace)
 	if c.Logger == nil {
@@ -68,8 +69,8 @@ func checkNumbers(c *Config) error {
 	if c.MaxMessageBytes < 0 || c.MaxConnections < 0 {
 		faults = append(faults, fmt.Errorf("max message bytes is %d and max connections %d: want positive numbers, or 0 for the defaults", c.MaxMessageBytes, c.MaxConnections))
 	}
-	if c.RequestTimeout < 0 || c.ShutdownGrace < 0 {
-		faults = append(faults, fmt.Errorf("request timeout is %s and shutdown grace %s: want positive durations, or 0 for the defaults", c.RequestTimeout, c.ShutdownGrace))
+	if min(c.RequestTimeout, c.CompleteTimeout, c.ShutdownGrace) < 0 {
+		faults = append(faults, fmt.Errorf("request timeout is %s, complete timeout %s and shutdown grace %s: want positive durations, or 0 for the defaults", c.RequestTimeout, c.CompleteTimeout, c.ShutdownGrace))
 	}
 	return errors.Join(faults...)
 }

@@ -11,7 +11,7 @@ import (
 // process: the same checks, decisions and answers. Its methods return plain
 // errors, whose text names field, value and remedy, in place of statuses.
 func NewRouterService(r Router, store *router.Store) weirv1.RouterServiceServer {
-	return &routerService{router: r, store: store}
+	return &routerService{router: r, store: store, completeTimeout: DefaultCompleteTimeout}
 }
 
 // Invalid tells whether an error of that service is the request's fault: a

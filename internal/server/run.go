@@ -188,7 +188,9 @@ func (s *Server) newCallers() *grpc.Server {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(c)))
 	}
 	g := grpc.NewServer(opts...)
-	g.RegisterService(admit(weirv1.RouterService_ServiceDesc, s.tokens), &routerService{router: s.cfg.Router, store: s.cfg.Store, usage: s.cfg.Usage})
+	g.RegisterService(admit(weirv1.RouterService_ServiceDesc, s.tokens), &routerService{
+		router: s.cfg.Router, store: s.cfg.Store, usage: s.cfg.Usage, completer: s.cfg.Completer, completeTimeout: s.cfg.CompleteTimeout,
+	})
 	healthv1.RegisterHealthServer(g, s.health)
 	reflection.Register(g)
 	return g

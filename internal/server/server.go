@@ -93,6 +93,8 @@ type Config struct {
 	// Store is where the catalog, the config and the classifier's identity are
 	// shown from.
 	Store *router.Store
+	// Completer answers Complete; nil answers it with UNIMPLEMENTED.
+	Completer Completer
 	// Usage answers Usage; nil answers it with UNIMPLEMENTED. An interface that
 	// holds a nil pointer is not nil.
 	Usage UsageSource
@@ -128,6 +130,8 @@ type Config struct {
 	// RequestTimeout bounds a unary call, the reading of its body included, whose
 	// client set no shorter deadline.
 	RequestTimeout time.Duration
+	// CompleteTimeout bounds a completion whose client set no shorter deadline.
+	CompleteTimeout time.Duration
 	// DrainDelay is how long health says NOT_SERVING before calls are refused;
 	// negative for none.
 	DrainDelay time.Duration

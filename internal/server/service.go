@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
-
-	"google.golang.org/grpc"
+	"time"
 
 	"github.com/weirhq/weir/classifier"
 	weirv1 "github.com/weirhq/weir/proto/weir/v1"
@@ -18,6 +17,9 @@ type routerService struct {
 	weirv1.UnimplementedRouterServiceServer
 	router Router
 	store  *router.Store
+	// completer is nil on a server that only routes.
+	completer       Completer
+	completeTimeout time.Duration
 	// usage is nil on a server without a ledger.
 	usage UsageSource
 }
@@ -50,11 +52,6 @@ func (s *routerService) named(err error, d *router.Demand) error {
 		}
 	}
 	return err
-}
-
-// Complete implements RouterService.
-func (*routerService) Complete(*weirv1.CompleteRequest, grpc.ServerStreamingServer[weirv1.CompleteResponse]) error {
-	return &unavailableError{what: "this server does not complete: call Route and send the prompt to the model that it names"}
 }
 
 // ListModels implements RouterService.

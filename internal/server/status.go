@@ -84,6 +84,21 @@ func table() []row {
 		{is: sentinel(router.ErrOutcomeConflict), code: codes.AlreadyExists, reason: "OUTCOME_CONFLICT"},
 		{is: typed[*router.NoEligibleError], code: codes.FailedPrecondition, reason: "NO_ELIGIBLE_MODEL"},
 		{is: typed[*router.ContextTooLongError], code: codes.OutOfRange, reason: "CONTEXT_TOO_LONG"},
+		{is: typed[*router.NotCallableError], code: codes.FailedPrecondition, reason: "NO_KEY"},
+		{is: sentinel(router.ErrNoUpstream), code: codes.Unimplemented, reason: "NOT_AVAILABLE"},
+		{is: sentinel(router.ErrNoLedger), code: codes.FailedPrecondition, reason: "NO_LEDGER"},
+		{is: sentinel(router.ErrUnpriced), code: codes.FailedPrecondition, reason: "PRICE_UNKNOWN"},
+		{is: typed[*router.BudgetError], code: codes.ResourceExhausted, reason: "BUDGET"},
+		{is: typed[*router.DuplicateError], code: codes.AlreadyExists, reason: "DUPLICATE_CALL"},
+		{is: sentinel(router.ErrIdempotencyConflict), code: codes.InvalidArgument, reason: "IDEMPOTENCY_CONFLICT"},
+		{is: partial(true), code: codes.DeadlineExceeded, reason: "PARTIAL_OUTPUT"},
+		{is: partial(false), code: codes.Unavailable, reason: "PARTIAL_OUTPUT"},
+		{is: attempts(router.FailureRateLimit), code: codes.ResourceExhausted, reason: "RATE_LIMITED"},
+		{is: attempts(router.FailureContextLength), code: codes.OutOfRange, reason: "CONTEXT_TOO_LONG"},
+		{is: attempts(router.FailureContentPolicy), code: codes.InvalidArgument, reason: "CONTENT_POLICY"},
+		{is: attempts(router.FailureBadRequest), code: codes.InvalidArgument, reason: "UPSTREAM_BAD_REQUEST"},
+		{is: typed[*router.AttemptsError], code: codes.Unavailable, reason: "ATTEMPTS_FAILED"},
+		{is: sentinel(router.ErrLedger), code: codes.Unavailable, reason: "LEDGER"},
 		{is: sentinel(router.ErrExhausted), code: codes.Unavailable, reason: "NO_CANDIDATE_LEFT", retry: true},
 		{is: sentinel(ErrConfigEmbedded), code: codes.FailedPrecondition, reason: "CONFIG_EMBEDDED"},
 		{is: typed[*router.ConfigError], code: codes.FailedPrecondition, reason: "CONFIG_REFUSED"},
@@ -122,6 +137,7 @@ func statusOf(err error, requestID string) *status.Status {
 func (r row) status(err error) *status.Status {
 	info := &errdetails.ErrorInfo{Reason: r.reason, Domain: errorDomain}
 	details := append([]protoadapt.MessageV1{info}, detailsOf(err, info)...)
+	details = append(details, completeDetails(err, info)...)
 	if r.retry {
 		// Tells this server's limit from a provider's.
 		info.Metadata = map[string]string{"limited_by": "weir"}
@@ -134,6 +150,9 @@ func (r row) status(err error) *status.Status {
 // with the remedy; a refused config's faults are in the details.
 func message(err error) string {
 	var refused *router.ConfigError
+	if text := completeMessage(err); text != "" {
+		return text
+	}
 	switch {
 	case errors.Is(err, classifier.ErrInvalidText):
 		return "the prompt is not valid UTF-8: convert it before it is sent"

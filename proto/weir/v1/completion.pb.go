@@ -1086,10 +1086,16 @@ type Receipt struct {
 	PriceVersion string `protobuf:"bytes,2,opt,name=price_version,json=priceVersion,proto3" json:"price_version,omitempty"`
 	// What the ledger booked, in nano-dollars.
 	BookedNanoUsd int64 `protobuf:"varint,3,opt,name=booked_nano_usd,json=bookedNanoUsd,proto3" json:"booked_nano_usd,omitempty"`
-	// What the baseline model would have cost less what was booked, in nano-dollars. May be negative.
+	// What the baseline model would have cost less what was booked, in nano-dollars. May be negative. It counts only with savings_known.
 	SavingsNanoUsd int64 `protobuf:"varint,4,opt,name=savings_nano_usd,json=savingsNanoUsd,proto3" json:"savings_nano_usd,omitempty"`
 	// The baseline: a model's id.
-	Baseline      string `protobuf:"bytes,5,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	Baseline string `protobuf:"bytes,5,opt,name=baseline,proto3" json:"baseline,omitempty"`
+	// How the call ended: complete, incomplete, failed, cancelled or unknown (the server died meanwhile); "" while it is open.
+	Status string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
+	// True while the call is still running.
+	Open bool `protobuf:"varint,7,opt,name=open,proto3" json:"open,omitempty"`
+	// False when a price is unknown, so that nothing can be said of savings.
+	SavingsKnown  bool `protobuf:"varint,8,opt,name=savings_known,json=savingsKnown,proto3" json:"savings_known,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1157,6 +1163,27 @@ func (x *Receipt) GetBaseline() string {
 		return x.Baseline
 	}
 	return ""
+}
+
+func (x *Receipt) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Receipt) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+func (x *Receipt) GetSavingsKnown() bool {
+	if x != nil {
+		return x.SavingsKnown
+	}
+	return false
 }
 
 var File_weir_v1_completion_proto protoreflect.FileDescriptor
@@ -1232,14 +1259,17 @@ const file_weir_v1_completion_proto_rawDesc = "" +
 	"\rcost_nano_usd\x18\x05 \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01\x12H\n" +
 	"\x13time_to_first_token\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10timeToFirstToken\x125\n" +
 	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bdurationB\x10\n" +
-	"\x0e_cost_nano_usd\"\xbd\x01\n" +
+	"\x0e_cost_nano_usd\"\x8e\x02\n" +
 	"\aReceipt\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +
 	"decisionId\x12#\n" +
 	"\rprice_version\x18\x02 \x01(\tR\fpriceVersion\x12&\n" +
 	"\x0fbooked_nano_usd\x18\x03 \x01(\x03R\rbookedNanoUsd\x12(\n" +
 	"\x10savings_nano_usd\x18\x04 \x01(\x03R\x0esavingsNanoUsd\x12\x1a\n" +
-	"\bbaseline\x18\x05 \x01(\tR\bbaseline*z\n" +
+	"\bbaseline\x18\x05 \x01(\tR\bbaseline\x12\x16\n" +
+	"\x06status\x18\x06 \x01(\tR\x06status\x12\x12\n" +
+	"\x04open\x18\a \x01(\bR\x04open\x12#\n" +
+	"\rsavings_known\x18\b \x01(\bR\fsavingsKnown*z\n" +
 	"\bToolMode\x12\x19\n" +
 	"\x15TOOL_MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eTOOL_MODE_AUTO\x10\x01\x12\x12\n" +
