@@ -112,9 +112,17 @@ func scriptOf(r rune) string {
 		table *unicode.RangeTable
 		name  string
 	}{
-		{unicode.Latin, "latin"}, {unicode.Cyrillic, "cyrillic"}, {unicode.Han, "han"},
-		{unicode.Hiragana, "kana"}, {unicode.Katakana, "kana"}, {unicode.Hangul, "ko"}, {unicode.Arabic, "ar"},
-		{unicode.Devanagari, "hi"}, {unicode.Greek, "el"}, {unicode.Hebrew, "he"}, {unicode.Thai, "th"},
+		{unicode.Latin, "latin"},
+		{unicode.Cyrillic, "cyrillic"},
+		{unicode.Han, "han"},
+		{unicode.Hiragana, "kana"},
+		{unicode.Katakana, "kana"},
+		{unicode.Hangul, "ko"},
+		{unicode.Arabic, "ar"},
+		{unicode.Devanagari, "hi"},
+		{unicode.Greek, "el"},
+		{unicode.Hebrew, "he"},
+		{unicode.Thai, "th"},
 	} {
 		if unicode.Is(s.table, r) {
 			return s.name

@@ -189,7 +189,7 @@ func TestRouteRemembersSessions(t *testing.T) {
 	req.SessionID = "s"
 	first, err := r.Route(t.Context(), req)
 	require.NoError(t, err)
-	assert.Equal(t, "", first.Decision.Session.PreviousModel)
+	assert.Empty(t, first.Decision.Session.PreviousModel)
 	*now = now.Add(time.Minute)
 	second, err := r.Route(t.Context(), req)
 	require.NoError(t, err)

@@ -129,7 +129,7 @@ func TestCatalogFaults(t *testing.T) {
 func TestAnUnmeasuredModelIsNoSecret(t *testing.T) {
 	code, out, stderr := weir(t, "", "route", "--classifier", "lexical", "What is the capital of France?")
 	require.Zero(t, code, stderr)
-	assert.Regexp(t, `caution +the model is unmeasured: its quality is its tier's reference curve, from 0\.\d\d to 0\.\d\d`, out)
+	assert.Regexp(t, `caution +the model is unmeasured: its quality is its tier's reference\s+curve,\s+from 0\.\d\d to 0\.\d\d`, out)
 	measured := write(t, "measured.yaml", `version: 1
 default_policy: p
 upstreams: [{id: u, dialect: openai, base_url: "https://u.example/v1"}]

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +19,9 @@ import (
 type routeFlags struct {
 	classifierFlags
 	config, policy, tier, maxCost string
+	minTier, maxTier              string
+	intent, receipt               string
+	metadata                      map[string]string
 	models, allow, deny           []string
 	minQuality, maxGap, alpha     float64
 	maxOutput                     int64
@@ -34,7 +36,10 @@ func routeCommand(w world) *cobra.Command {
 		Long: `Route decides which model a prompt should go to, exactly as the server would, and calls nobody. - reads the prompt from standard input.
 
   weir route "What is the capital of France?"
-  weir route --max-cost '$0.01' --explain - < prompt.txt`,
+  weir route --max-cost '$0.01' --explain - < prompt.txt
+  weir route --receipt decision.json "Prove it."
+
+What is printed is wrapped at $COLUMNS, else at 80.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			text, err := argText(args[0], w.stdin)
@@ -54,6 +59,10 @@ func routeCommand(w world) *cobra.Command {
 	flags.StringVar(&f.policy, "policy", "", "policy (default: the config's)")
 	flags.StringSliceVar(&f.models, "model", nil, "use this model, or the first eligible of several")
 	flags.StringVar(&f.tier, "tier", "", "use this tier")
+	flags.StringVar(&f.minTier, "min-tier", "", "lowest tier")
+	flags.StringVar(&f.maxTier, "max-tier", "", "highest tier")
+	flags.StringVar(&f.intent, "intent", "", "what the prompt is for, as the config's rules name intents")
+	flags.StringToStringVar(&f.metadata, "metadata", nil, "labels that the config's rules look at, such as tenant=acme")
 	flags.StringSliceVar(&f.allow, "allow", nil, "globs of model ids, one of which must match")
 	flags.StringSliceVar(&f.deny, "deny", nil, "globs of model ids, none of which may match")
 	flags.Float64Var(&f.minQuality, "min-quality", 0, "lowest expected quality, 0-1")
@@ -62,6 +71,7 @@ func routeCommand(w world) *cobra.Command {
 	flags.StringVar(&f.maxCost, "max-cost", "", `most that the call may cost, such as "$0.01"`)
 	flags.Int64Var(&f.maxOutput, "max-output-tokens", 0, "longest answer wanted")
 	flags.BoolVar(&f.explain, "explain", false, "show every candidate with its rejection")
+	flags.StringVar(&f.receipt, "receipt", "", "write the decision's receipt into this file; see `weir receipt verify`")
 	flags.BoolVar(&f.asJSON, "json", false, "print the decision as JSON, as the wire has it")
 	return cmd
 }
@@ -86,7 +96,8 @@ func argText(arg string, stdin io.Reader) (string, error) {
 func (f *routeFlags) request(cmd *cobra.Command, text string) (*weirv1.RouteRequest, error) {
 	req := &weirv1.RouteRequest{
 		Input: &weirv1.RouteRequest_Text{Text: text}, Policy: f.policy, AllowModels: f.allow, DenyModels: f.deny,
-		MaxOutputTokens: f.maxOutput, Explain: f.explain, Limits: &weirv1.Limits{},
+		MaxOutputTokens: f.maxOutput, Explain: f.explain || f.receipt != "", Limits: &weirv1.Limits{},
+		Intent: f.intent, Metadata: f.metadata,
 	}
 	switch len(f.models) {
 	case 0:
@@ -95,12 +106,18 @@ func (f *routeFlags) request(cmd *cobra.Command, text string) (*weirv1.RouteRequ
 	default:
 		req.Models = f.models
 	}
-	if f.tier != "" {
-		tier, err := router.ParseTier(strings.ToUpper(strings.ReplaceAll(f.tier, "-", "_")))
-		if err != nil {
-			return nil, usageError("--tier: %w", err)
+	for _, t := range []struct {
+		flag, text string
+		to         *weirv1.Tier
+	}{{"tier", f.tier, &req.Tier}, {"min-tier", f.minTier, &req.Limits.MinTier}, {"max-tier", f.maxTier, &req.Limits.MaxTier}} {
+		if t.text == "" {
+			continue
 		}
-		req.Tier = weirv1.Tier(tier)
+		tier, err := router.ParseTier(strings.ToUpper(strings.ReplaceAll(t.text, "-", "_")))
+		if err != nil {
+			return nil, usageError("--%s: %w", t.flag, err)
+		}
+		*t.to = weirv1.Tier(tier)
 	}
 	if f.maxCost != "" {
 		n, err := router.ParseUSD(f.maxCost)
@@ -147,6 +164,11 @@ func (f *routeFlags) run(ctx context.Context, w world, req *weirv1.RouteRequest)
 	if err != nil {
 		return err
 	}
+	if f.receipt != "" {
+		if err := writeReceipt(f.receipt, resp.GetDecision(), f.explain); err != nil {
+			return err
+		}
+	}
 	if f.asJSON {
 		raw, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true, Multiline: true}.Marshal(resp.GetDecision())
 		if err != nil {
@@ -155,72 +177,5 @@ func (f *routeFlags) run(ctx context.Context, w world, req *weirv1.RouteRequest)
 		_, err = fmt.Fprintln(w.stdout, string(raw))
 		return err
 	}
-	return printDecision(w.stdout, resp.GetDecision())
-}
-
-func printDecision(out io.Writer, d *weirv1.Decision) error {
-	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, name+"\t"+format+"\n", args...) }
-	row("model", "%s (%s, %s)", d.GetModel(), word(d.GetTier().String(), "TIER_"), d.GetProvider())
-	row("why", "%s", d.GetExplanation())
-	if d.EstimatedCostNanoUsd != nil {
-		row("cost", "about %s, at most %s with %d output tokens", router.NanoUSD(d.GetEstimatedCostNanoUsd()), router.NanoUSD(d.GetCostBoundNanoUsd()), d.GetMaxOutputTokens())
-	}
-	if c := d.GetCandidates(); len(c) > 0 && c[0].GetUnmeasured() && d.GetScores() != nil {
-		row("caution", "the model is unmeasured: its quality is its tier's reference curve, from %.2f to %.2f", c[0].GetQualityInterval().GetLow(), c[0].GetQualityInterval().GetHigh())
-	}
-	if s := d.GetScores(); s != nil {
-		row("complexity", "%.3f (%.3f to %.3f), gain of going up %.3f", s.GetComplexity(), s.GetComplexityInterval().GetLow(), s.GetComplexityInterval().GetHigh(), s.GetGain())
-		row("domain", "%s", domains(s))
-		row("tokens", "%d in (%d not read), about %.0f out, nine in ten under %.0f", s.GetInputTokens(), s.GetTruncatedTokens(), s.GetOutputTokens(), s.GetOutputTokensP90())
-		if s.GetOutOfDistribution() {
-			row("caution", "the prompt is unlike what the classifier was trained on")
-		}
-	}
-	row("took", "%s to score, %s in all", d.GetTimings().GetClassify().AsDuration(), d.GetTimings().GetTotal().AsDuration())
-	for _, l := range d.GetLimits() {
-		bound := ""
-		if l.GetBinding() {
-			bound = ", it removed candidates"
-		}
-		row("limit", "%s %s, from the %s%s", l.GetName(), l.GetValue(), word(l.GetSource().String(), "SOURCE_"), bound)
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(out)
-	t = tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "candidate\ttier\tquality\tcost\tstands")
-	for i, c := range d.GetCandidates() {
-		cost := "unknown"
-		if c.EstimatedCostNanoUsd != nil {
-			cost = router.NanoUSD(c.GetEstimatedCostNanoUsd()).String()
-		}
-		stands := "fallback"
-		switch {
-		case c.GetRejection() != weirv1.Rejection_REJECTION_UNSPECIFIED && c.GetRejectionDetail() != "":
-			stands = "rejected: " + c.GetRejectionDetail()
-		case c.GetRejection() != weirv1.Rejection_REJECTION_UNSPECIFIED:
-			stands = "rejected: " + word(c.GetRejection().String(), "REJECTION_")
-		case i == 0:
-			stands = "chosen"
-		}
-		fmt.Fprintf(t, "%s\t%s\t%.3f\t%s\t%s\n", c.GetModel(), word(c.GetTier().String(), "TIER_"), c.GetExpectedQuality(), cost, stands)
-	}
-	return t.Flush()
-}
-
-// word makes an enumeration's value readable.
-func word(value, prefix string) string {
-	return strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(value, prefix)), "_", " ")
-}
-
-func domains(s *weirv1.Scores) string {
-	out := word(s.GetDomain().String(), "DOMAIN_")
-	for _, p := range s.GetDomainProbabilities() {
-		if p.GetDomain() == s.GetDomain() {
-			out += fmt.Sprintf(" (%.0f %%)", 100*p.GetProbability())
-		}
-	}
-	return out
+	return printDecision(w.stdout, resp.GetDecision(), columns(w.getenv))
 }
