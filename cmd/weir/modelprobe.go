@@ -106,7 +106,7 @@ func examine(ctx context.Context, w world, job *probeJob) (_ *swap.Report, err e
 const maxCover = 60_000
 
 // vocabulary returns the words of a bundle's tokenizers, those that only continue a
-// word behind a letter. A tokenizer of another kind than WordPiece gives what reads
+// word behind a beginning. A tokenizer of another kind than WordPiece gives what reads
 // as its words; one that cannot be read gives none, and the gates will say why.
 func vocabulary(dir string) []string {
 	m, err := onnx.ReadManifest(dir)
@@ -117,7 +117,7 @@ func vocabulary(dir string) []string {
 	if m.Lanes.Base != nil {
 		names[m.Lanes.Base.Tokenizer] = true
 	}
-	var out []string
+	out := []string{"\u2603", "\u5b57"} // what a vocabulary most likely does not have
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		raw, err := os.ReadFile(filepath.Join(dir, name))
 		var t struct {
@@ -129,10 +129,12 @@ func vocabulary(dir string) []string {
 			continue
 		}
 		for _, word := range slices.Sorted(maps.Keys(t.Model.Vocab)) {
+			words := []string{strings.ReplaceAll(word, "Ġ", " ")}
 			if rest, ok := strings.CutPrefix(word, "##"); ok {
-				word = "q" + rest
+				// The beginning must not join with the rest to another word: try some.
+				words = []string{"q" + rest, "zz" + rest, "7" + rest}
 			}
-			if out = append(out, strings.ReplaceAll(word, "Ġ", " ")); len(out) == maxCover {
+			if out = append(out, words...); len(out) >= maxCover {
 				return out
 			}
 		}

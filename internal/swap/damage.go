@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/weirhq/weir/classifier"
@@ -15,18 +16,19 @@ import (
 
 // The gate "damage" tells a graph that was damaged from one that was retrained,
 // where digests and probes do not: a manifest may vouch for anything, and probes see
-// few rows of a table. A retrained graph moves nearly every score. A damaged one, of
-// which most bytes are the serving graph's, moves some and leaves the rest exactly
-// as they were. Prompts are counted by the lane that answered before, because one lane
+// few rows of a table. A retrained graph moves every score. A damaged one, of
+// which most bytes are the serving graph's, moves some and leaves the rest, as good
+// as, where they were. Prompts are counted by the lane that answered before, because one lane
 // alone may have been retrained.
 
 const (
 	// sameBytes is the share of a file that makes it a version of another one.
 	sameBytes = 0.5
-	// sameScores is the share of prompts whose scores did not move at all.
-	sameScores = 0.2
-	// moved is the least difference of a probability that counts.
-	moved = 1e-3
+	// still is the difference that counts as none.
+	still = 1e-9
+	// spread is how many times as far the farthest text may move as the fifth of
+	// the texts that move least: a retrained graph's moves are within a few dozen.
+	spread = 300
 )
 
 // checkDamage holds the candidate's scores against the serving bundle's on the
@@ -40,79 +42,148 @@ func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bu
 		r.pass(GateDamage, "no graph is a version of the serving one's")
 		return nil
 	}
-	lanes := map[string]*laneMoves{}
-	all := append(append([]string(nil), texts...), e.Cover...)
-	for _, t := range all {
+	lanes, carriers := map[string]*laneMoves{}, map[string]*carrier{}
+	n := 0
+	compare := func(t string) (string, *classifier.Scores, error) {
 		a, errA := serving.Classify(ctx, t)
 		b, errB := candidate.Classify(ctx, t)
-		if err := context.Cause(ctx); err != nil {
-			return err
-		}
-		if errors.Is(errA, classifier.ErrNoContent) || errors.Is(errB, classifier.ErrNoContent) {
-			continue
-		}
-		if errA != nil {
-			return fmt.Errorf("compare scores: the serving bundle: %w", errA)
-		}
-		if errB == nil {
+		switch {
+		case ctx.Err() != nil:
+			return "", nil, context.Cause(ctx)
+		case errors.Is(errA, classifier.ErrNoContent) || errors.Is(errB, classifier.ErrNoContent):
+			return "", nil, nil
+		case errA != nil:
+			return "", nil, fmt.Errorf("compare scores: the serving bundle: %w", errA)
+		case errB == nil:
 			errB = b.Validate()
 		}
 		if errB != nil {
-			r.refuse(GateDamage, "a text of the vocabulary gives no sound score: %v", errB)
-			return nil
+			return fmt.Sprintf("a text of the vocabulary gives no sound score: %v", errB), nil, nil
 		}
 		if lanes[a.Lane] == nil {
 			lanes[a.Lane] = &laneMoves{}
 		}
 		lanes[a.Lane].add(&a, &b)
+		n++
+		return "", &a, nil
+	}
+	for _, t := range texts {
+		bad, a, err := compare(t)
+		if err != nil || bad != "" {
+			return r.refuseDamage(bad, err)
+		}
+		if a == nil {
+			continue
+		}
+		if carriers[a.Lane] == nil {
+			carriers[a.Lane] = &carrier{}
+		}
+		carriers[a.Lane].offer(t, a.Gain())
+	}
+	for _, t := range coverTexts(e.Cover, carriers) {
+		if bad, _, err := compare(t); err != nil || bad != "" {
+			return r.refuseDamage(bad, err)
+		}
 	}
 	if l, name := damaged(lanes); l != nil {
-		r.refuse(GateDamage, "%s shares %.1f %% of its bytes with the serving one; %d of %d texts (lane %s) score otherwise, by up to %.3g, and %d exactly as before: "+
-			"a retrained graph moves nearly all of them, a damaged one some; copy it again, or train it anew",
-			file, 100*share, l.differ+l.switched, l.all, name, l.worst, l.same)
+		least, farthest := l.extent()
+		r.refuse(GateDamage, "%s shares %.1f %% of its bytes with the serving one; of %d texts (lane %s) a fifth moved by at most %.2g, and one by %.2g, %d to another lane: "+
+			"a retrained graph moves all of them, a damaged one some; copy it again, or train it anew",
+			file, 100*share, len(l.stayed)+l.switched, name, least, farthest, l.switched)
 		return nil
 	}
-	r.pass(GateDamage, "%s shares %.1f %% of its bytes with the serving one, and moves the scores of %d texts as a whole or not at all", file, 100*share, len(all))
+	r.pass(GateDamage, "%s shares %.1f %% of its bytes with the serving one, and moves the scores of %d texts as a whole or not at all", file, 100*share, n)
 	return nil
 }
 
-// laneMoves counts the texts that a lane of the serving bundle answers.
+func (r *Report) refuseDamage(bad string, err error) error {
+	if err == nil {
+		r.refuse(GateDamage, "%s", bad)
+	}
+	return err
+}
+
+// carrier are the short prompts of a lane whose gains lie farthest apart: a word
+// behind one of them is most likely to stay in the lane, which alone would be
+// answered by another.
+type carrier struct {
+	low, high         string
+	lowGain, highGain float64
+}
+
+// carrierBytes bounds a carrier, so that the word behind it is still seen.
+const carrierBytes = 80
+
+func (c *carrier) offer(text string, gain float64) {
+	if len(text) > carrierBytes {
+		return
+	}
+	if c.low == "" || gain < c.lowGain {
+		c.low, c.lowGain = text, gain
+	}
+	if c.high == "" || gain > c.highGain {
+		c.high, c.highGain = text, gain
+	}
+}
+
+// coverTexts are every word alone and behind the carriers of every lane.
+func coverTexts(words []string, carriers map[string]*carrier) []string {
+	var before []string
+	for _, c := range carriers {
+		for _, text := range []string{c.low, c.high} {
+			if text != "" && !slices.Contains(before, text) {
+				before = append(before, text)
+			}
+		}
+	}
+	out := slices.Clone(words)
+	for _, text := range before {
+		for _, w := range words {
+			out = append(out, text+" "+w)
+		}
+	}
+	return out
+}
+
+// laneMoves are how far the texts that a lane of the serving bundle answers moved.
 type laneMoves struct {
-	// same of them score exactly as before, differ otherwise by the same lane, and
-	// switched by another lane.
-	same, differ, switched, all int
-	worst                       float64
+	// stayed are the differences of those that the same lane still answers;
+	// switched counts those that moved to another.
+	stayed   []float64
+	switched int
 }
 
 func (l *laneMoves) add(a, b *classifier.Scores) {
-	l.all++
-	d := distance(a, b)
-	switch {
-	case d == 0:
-		l.same++
-		return
-	case d <= moved:
-		return
-	case a.Lane != b.Lane:
+	if a.Lane != b.Lane {
 		l.switched++
-	default:
-		l.differ++
+		return
 	}
-	l.worst = max(l.worst, d)
+	l.stayed = append(l.stayed, distance(a, b))
 }
 
-// whole tells a lane that moved as one.
-func (l *laneMoves) whole() bool { return float64(l.same) < sameScores*float64(l.all) }
+// extent is how far the fifth that moved least did at most, and the farthest text.
+func (l *laneMoves) extent() (least, farthest float64) {
+	if len(l.stayed) == 0 {
+		return 0, 0
+	}
+	slices.Sort(l.stayed)
+	return l.stayed[len(l.stayed)/5], l.stayed[len(l.stayed)-1]
+}
 
-// damaged finds a lane of which some texts moved and many did not. That texts moved
-// to another lane is no sign where a lane has been retrained: it decides who answers.
+// damaged finds a lane of which some texts moved far and many did not. That texts
+// moved to another lane is no sign where a lane has been retrained: it decides who
+// answers.
 func damaged(lanes map[string]*laneMoves) (*laneMoves, string) {
 	retrained := false
-	for _, l := range lanes {
-		retrained = retrained || l.whole()
+	for name, l := range lanes {
+		least, farthest := l.extent()
+		if farthest > still && farthest > spread*least {
+			return l, name
+		}
+		retrained = retrained || least > still
 	}
 	for name, l := range lanes {
-		if !l.whole() && (l.differ > 0 || l.switched > 0 && !retrained) {
+		if l.switched > 0 && !retrained {
 			return l, name
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -239,24 +240,29 @@ func TestDamageIsToldFromTraining(t *testing.T) {
 			g := gateNamed(t, r, GateDamage)
 			assert.Equal(t, tc.pass, g.Passed, g.Detail)
 			if !tc.pass {
-				assert.Contains(t, g.Detail, "1 of 7 texts (lane lexical) score otherwise")
+				assert.Contains(t, g.Detail, "of 15 texts (lane lexical) a fifth moved by at most 0, and one by 0.1")
 			}
 		})
 	}
 }
 
 func TestDamageByLane(t *testing.T) {
+	moves := func(n int, by float64, far ...float64) []float64 {
+		out := slices.Repeat([]float64{by}, n)
+		return append(out, far...)
+	}
 	for name, tc := range map[string]struct {
 		fast, base laneMoves
 		bad        bool
 	}{
-		"nothing moved":                         {laneMoves{same: 90, all: 100}, laneMoves{same: 50, all: 50}, false},
-		"fast retrained, some change the lane":  {laneMoves{differ: 95, switched: 5, all: 100}, laneMoves{same: 40, switched: 10, all: 50}, false},
-		"base retrained":                        {laneMoves{same: 100, all: 100}, laneMoves{differ: 50, all: 50}, false},
-		"a row of fast":                         {laneMoves{same: 97, differ: 3, all: 100}, laneMoves{same: 50, all: 50}, true},
-		"a row of fast, all change the lane":    {laneMoves{same: 97, switched: 3, all: 100}, laneMoves{same: 50, all: 50}, true},
-		"a row of base":                         {laneMoves{same: 100, all: 100}, laneMoves{same: 49, differ: 1, all: 50}, true},
-		"a row of base beside a retrained fast": {laneMoves{differ: 100, all: 100}, laneMoves{same: 49, differ: 1, all: 50}, true},
+		"nothing moved":                         {laneMoves{stayed: moves(90, 0)}, laneMoves{stayed: moves(50, 0)}, false},
+		"fast retrained, some change the lane":  {laneMoves{moves(95, 0.01, 0.3), 5}, laneMoves{moves(40, 0), 10}, false},
+		"base retrained":                        {laneMoves{stayed: moves(100, 0)}, laneMoves{stayed: moves(50, 0.2, 0.5)}, false},
+		"a row of fast":                         {laneMoves{stayed: moves(97, 0, 1e-6)}, laneMoves{stayed: moves(50, 0)}, true},
+		"a row of fast, and all by a hair":      {laneMoves{stayed: moves(97, 1e-6, 0.05)}, laneMoves{stayed: moves(50, 0)}, true},
+		"a row of fast, all change the lane":    {laneMoves{moves(97, 0), 3}, laneMoves{stayed: moves(50, 0)}, true},
+		"a row of base":                         {laneMoves{stayed: moves(100, 0)}, laneMoves{stayed: moves(49, 0, 0.1)}, true},
+		"a row of base beside a retrained fast": {laneMoves{stayed: moves(100, 0.02)}, laneMoves{stayed: moves(49, 0, 0.1)}, true},
 	} {
 		l, _ := damaged(map[string]*laneMoves{"fast": &tc.fast, "base": &tc.base})
 		assert.Equal(t, tc.bad, l != nil, name)
