@@ -54,7 +54,7 @@ The receipt's digest shows slips, not forgery: it is no signature.
 				return faultsError(fmt.Errorf("decision %s is not what this config decides:\n%s", check.Receipt.DecisionID, strings.Join(check.Faults, "\n")))
 			}
 			_, err = fmt.Fprintf(w.stdout, "decision %s holds: %s under policy %s, config %s, engine %s\n",
-				check.Receipt.DecisionID, check.Receipt.Decision.Model, check.Receipt.Decision.Policy, short(check.Receipt.Config), check.Receipt.Engine)
+				check.Receipt.DecisionID, check.Receipt.Decision.Model, check.Receipt.Decision.Policy, shortDigest(check.Receipt.Config), check.Receipt.Engine)
 			return err
 		},
 	}

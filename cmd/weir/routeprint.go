@@ -85,7 +85,7 @@ func printDecision(out io.Writer, d *weirv1.Decision, width int) error {
 	p.scores(d)
 	p.terms(d)
 	p.row("took", "%s to score, %s in all", d.GetTimings().GetClassify().AsDuration(), d.GetTimings().GetTotal().AsDuration())
-	p.row("versions", "engine %s, config %s, bundle %s", d.GetEngineVersion(), short(d.GetConfigDigest()), short(d.GetBundleDigest()))
+	p.row("versions", "engine %s, config %s, bundle %s", d.GetEngineVersion(), shortDigest(d.GetConfigDigest()), shortDigest(d.GetBundleDigest()))
 	p.line("")
 	p.candidates(d.GetCandidates())
 	return p.err
@@ -188,8 +188,8 @@ func tierWord(t weirv1.Tier) string {
 	}
 }
 
-// short is a digest's first letters, enough for the eye.
-func short(digest string) string {
+// shortDigest is a digest's first letters, enough for the eye.
+func shortDigest(digest string) string {
 	kind, hex, ok := strings.Cut(digest, ":")
 	if !ok {
 		return digest
