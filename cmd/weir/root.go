@@ -15,6 +15,7 @@ cheapest model that is good enough under your limits on cost and quality.
 
   weir serve                 answer Route over gRPC
   weir route "your prompt"   decide once, here
+  weir complete "your prompt"   route, call the model, print its answer (needs weir serve)
   weir score --in FILE       score many prompts
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was read or checked has faults.`,
@@ -26,7 +27,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was read or checked has faul
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w; see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(serveCommand(w), routeCommand(w), receiptCommand(w), scoreCommand(w), modelCommand(w), checkCommand(w), benchCommand(w), evalCommand(w), catalogCommand(w), versionCommand(w))
+	root.AddCommand(serveCommand(w), routeCommand(w), receiptCommand(w), scoreCommand(w), modelCommand(w), checkCommand(w), benchCommand(w), evalCommand(w), catalogCommand(w), completeCommand(w), chatCommand(w), usageCommand(w), versionCommand(w))
 	usageArgs(root)
 	return root
 }

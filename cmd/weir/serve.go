@@ -30,15 +30,17 @@ type serveFlags struct {
 	classifyTimeout time.Duration
 	pprof           bool
 	swap            swapFlags
+	complete        completeFlags
 }
 
 func serveCommand(w world) *cobra.Command {
 	f := &serveFlags{}
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Answer Route over gRPC",
-		Long: `Serve opens the model bundle and the routing config, proves both, and answers. It calls nobody. Callers, operators and scrapers have
-a listener each, all on loopback; another address for callers needs TLS and a client CA or a token file.
+		Short: "Answer Route and Complete over gRPC",
+		Long: `Serve opens the model bundle, the routing config and the ledger, proves them, and answers. Route calls nobody; Complete calls the models
+whose upstreams have a key. Callers, operators and scrapers have a listener each, all on loopback; another address for callers needs TLS and a client CA or
+a token file.
 
 SIGHUP reads the config and the bundle again, as a change of either does by itself; SIGTERM drains and stops. Traces are sent where OTEL_EXPORTER_OTLP_ENDPOINT says.`,
 		Args: cobra.NoArgs,
@@ -46,6 +48,7 @@ SIGHUP reads the config and the bundle again, as a change of either does by itse
 	}
 	f.add(cmd)
 	f.swap.add(cmd)
+	f.complete.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.config, "config", "", "routing config (default: $WEIR_CONFIG, else the embedded one; see weir check)")
 	flags.StringVar(&f.server.Listen, "listen", server.DefaultListen, "callers' address, HOST:PORT or unix:PATH")
@@ -122,7 +125,14 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
-	r, store, err := newRouter(o.classifier, rules, sw.observe(metrics), f.journal, f.classifyTimeout)
+	calls, err := f.complete.open(ctx, w, logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, calls.close()) }()
+	r, store, err := newRouter(o.classifier, rules, sw.observe(metrics), f.journal, f.classifyTimeout, func(cfg *router.Config) {
+		calls.join(cfg, observeCompletions(metrics, tracing, logger))
+	})
 	if err != nil {
 		return err
 	}
@@ -135,6 +145,7 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	defer func() { err = errors.Join(err, stopSwap()) }()
 	cfg := f.server
 	cfg.Router, cfg.Store, cfg.Admin, cfg.Swap = sw.capture(tracing.Trace(r)), store, adm, sw.swapper()
+	calls.serve(&cfg, r, f.complete.timeout)
 	cfg.Logger, cfg.Observer, cfg.Metrics, cfg.Stats = logger, metrics, metrics.Handler(f.pprof), tracing.StatsHandler()
 	cfg.Warm = func(ctx context.Context) error {
 		_, err := o.classifier.Classify(ctx, "Are you ready to answer?")
@@ -173,8 +184,10 @@ func loopback(addr string) bool {
 	return err == nil && (host == "localhost" || (ip != nil && ip.IsLoopback()))
 }
 
-// newRouter joins the parts of the core.
-func newRouter(c classifier.Classifier, rules *router.Rules, observer router.Observer, journalSize int, timeout time.Duration) (*router.Router, *router.Store, error) {
+// newRouter joins the parts of the core; more adds to its config.
+func newRouter(c classifier.Classifier, rules *router.Rules, observer router.Observer, journalSize int, timeout time.Duration,
+	more ...func(*router.Config),
+) (*router.Router, *router.Store, error) {
 	store, err := router.NewStore(c, rules)
 	if err != nil {
 		return nil, nil, err
@@ -183,10 +196,14 @@ func newRouter(c classifier.Classifier, rules *router.Rules, observer router.Obs
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := router.New(router.Config{
+	cfg := router.Config{
 		Store: store, Journal: journal, Observer: observer, ClassifyTimeout: timeout, Now: time.Now,
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
-	})
+	}
+	for _, f := range more {
+		f(&cfg)
+	}
+	r, err := router.New(cfg)
 	return r, store, err
 }
 

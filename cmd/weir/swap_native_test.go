@@ -38,6 +38,19 @@ type served struct {
 	stop              func()
 }
 
+// quickGate is a gate policy whose replay takes a quarter of the shipped set, for
+// tests under the race detector.
+func quickGate(t *testing.T) string {
+	t.Helper()
+	all := strings.SplitAfter(string(readIn(t, filepath.Join("..", "..", "eval", "sets"), "weir-local.jsonl")), "\n")
+	var some strings.Builder
+	for i := 0; i < len(all); i += 4 {
+		some.WriteString(all[i])
+	}
+	return write(t, "gate.yaml", fmt.Sprintf("version: 1\nreplay: {sets: [%q], weak: smollm2-135m-fewshot, strong: quartet, bootstrap: 100, max_quality_loss: 0.2}\n",
+		"weir:"+write(t, "some.jsonl", some.String())))
+}
+
 // serveTiny serves a copy of models/tiny.
 func serveTiny(t *testing.T, args ...string) *served {
 	t.Helper()
@@ -50,7 +63,7 @@ func serveTiny(t *testing.T, args ...string) *served {
 	require.NoError(t, os.Mkdir(s.root, 0o755))
 	args = append([]string{
 		"serve", "--bundle", s.live, "--bundle-root", s.root, "--bundle-state", s.state, "--listen", s.listen, "--admin-listen", s.admin,
-		"--metrics-listen", "off", "--no-access-log",
+		"--metrics-listen", "off", "--no-access-log", "--gate", quickGate(t),
 	}, args...)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan int, 1)
