@@ -24,6 +24,10 @@ build: setup ## build bin/weir with the native classifier
 setup: ## put the native libraries in third_party/lib (idempotent; see scripts/setup)
 	scripts/setup
 
+.PHONY: demo
+demo: build ## real local models behind Weir, no key: streams, a server killed in mid-run, the ledger (ARGS="--keep" leaves it up)
+	scripts/demo/run $(ARGS)
+
 ##@ Test
 
 .PHONY: test

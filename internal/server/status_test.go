@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/weirhq/weir/classifier"
+	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"github.com/weirhq/weir/router"
 )
 
@@ -23,6 +25,7 @@ type details struct {
 	retry        *errdetails.RetryInfo
 	resource     *errdetails.ResourceInfo
 	precondition *errdetails.PreconditionFailure
+	receipt      *weirv1.Receipt
 }
 
 func detailsIn(t *testing.T, st *status.Status) details {
@@ -40,6 +43,8 @@ func detailsIn(t *testing.T, st *status.Status) details {
 			d.resource = x
 		case *errdetails.PreconditionFailure:
 			d.precondition = x
+		case *weirv1.Receipt:
+			d.receipt = x
 		default:
 			t.Fatalf("unexpected detail %T", x)
 		}
@@ -107,6 +112,28 @@ func TestStatusTable(t *testing.T) {
 		{ErrNotStaged, codes.FailedPrecondition, "NOT_STAGED", nil},
 		{ErrNoPreviousBundle, codes.FailedPrecondition, "NO_PREVIOUS_BUNDLE", nil},
 		{&BundleFaultError{errors.New("disk full")}, codes.Unavailable, "BUNDLE_FAULT", nil},
+		{&router.NotCallableError{Models: 2, Keys: []string{"A_KEY"}}, codes.FailedPrecondition, "NO_KEY", nil},
+		{router.ErrNoLedger, codes.FailedPrecondition, "NO_LEDGER", nil},
+		{router.ErrUnpriced, codes.FailedPrecondition, "PRICE_UNKNOWN", nil},
+		{&router.BudgetError{Budget: router.Budget{Limit: 5, Window: "day"}, Spent: 3, Asked: 4}, codes.ResourceExhausted, "BUDGET", func(t *testing.T, d details) {
+			assert.Equal(t, "3", d.info.GetMetadata()["spent_nano_usd"])
+		}},
+		{&router.DuplicateError{Receipt: router.Receipt{CallID: "c", Booked: 7}}, codes.AlreadyExists, "DUPLICATE_CALL", func(t *testing.T, d details) {
+			assert.Equal(t, "c", d.receipt.GetDecisionId())
+			assert.Equal(t, int64(7), d.receipt.GetBookedNanoUsd())
+		}},
+		{router.ErrIdempotencyConflict, codes.InvalidArgument, "IDEMPOTENCY_CONFLICT", nil},
+		{&router.PartialError{Kind: router.FailureNetwork, Err: errors.New("x")}, codes.Unavailable, "PARTIAL_OUTPUT", nil},
+		{&router.PartialError{Kind: router.FailureTimeout, Err: errors.New("x")}, codes.DeadlineExceeded, "PARTIAL_OUTPUT", nil},
+		{&router.AttemptsError{Kind: router.FailureRateLimit, RetryAfter: time.Second}, codes.ResourceExhausted, "RATE_LIMITED", func(t *testing.T, d details) {
+			assert.Equal(t, time.Second, d.retry.GetRetryDelay().AsDuration())
+			assert.Equal(t, "provider", d.info.GetMetadata()["limited_by"])
+		}},
+		{&router.AttemptsError{Kind: router.FailureContextLength}, codes.OutOfRange, "CONTEXT_TOO_LONG", nil},
+		{&router.AttemptsError{Kind: router.FailureContentPolicy}, codes.InvalidArgument, "CONTENT_POLICY", nil},
+		{&router.AttemptsError{Kind: router.FailureBadRequest}, codes.InvalidArgument, "UPSTREAM_BAD_REQUEST", nil},
+		{&router.AttemptsError{Err: errors.New("dial 10.0.0.1")}, codes.Unavailable, "ATTEMPTS_FAILED", func(t *testing.T, d details) { assert.Nil(t, d.retry) }},
+		{fmt.Errorf("%w: disk full", router.ErrLedger), codes.Unavailable, "LEDGER", nil},
 		{context.DeadlineExceeded, codes.DeadlineExceeded, "DEADLINE_EXCEEDED", nil},
 		{context.Canceled, codes.Canceled, "CANCELLED", nil},
 	}
