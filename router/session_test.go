@@ -183,6 +183,21 @@ func TestThePinNeverDrops(t *testing.T) {
 	})
 }
 
+// TestABrokenClassifierPinsNothingCheap: without a score, the warm cache of an
+// efficient model is no reason to stay below the unscored tier.
+func TestABrokenClassifierPinsNothingCheap(t *testing.T) {
+	r := rules(t, tableConfig)
+	state := router.SessionState{PreviousModel: "e/cheap", Need: router.Efficient, CachedTokens: 50_000}
+	got, err := r.Decide(withSession(router.Demand{UnscoredTokens: 5000}, state))
+	require.NoError(t, err)
+	assert.Equal(t, "h/cheap", got.Chosen.Model.ID)
+	assert.Equal(t, router.ClassifierUnavailable, got.Reason)
+	state.PreviousModel = "h/cheap"
+	got, err = r.Decide(withSession(router.Demand{UnscoredTokens: 5000}, state))
+	require.NoError(t, err)
+	assert.True(t, got.Session.Pinned)
+}
+
 func TestRouteRemembersSessions(t *testing.T) {
 	r, now := ruleRouter(t, tableConfig, 0.3, 0.8)
 	req := ask("prove it")
