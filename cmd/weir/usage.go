@@ -42,7 +42,7 @@ It reads the ledger's file, beside a running server too, or asks a server by --a
   weir usage                                     the last 30 days, by model
   weir usage --group-by day,tier --since 7d
   weir usage --chart                             a bar a day
-  weir usage --baseline gpt-5.5 --csv > usage.csv
+  weir usage --baseline openai/gpt-6.1-sol --csv > usage.csv
   weir usage --gateway-fee 5.5%                  or $0.001 (a call), or $10/M (tokens)`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), w, time.Now()) },

@@ -107,7 +107,7 @@ func TestUsageReads(t *testing.T) {
 	})
 	t.Run("csv adds up exactly", func(t *testing.T) {
 		for _, by := range []string{"model", "day,outcome", "provider"} {
-			code, out, errs := weirUsage(t, "--ledger", path, "--since", "all", "--csv", "--group-by", by, "--baseline", "claude-opus-4-8")
+			code, out, errs := weirUsage(t, "--ledger", path, "--since", "all", "--csv", "--group-by", by, "--baseline", "openai/gpt-6.1-sol")
 			if code != 0 {
 				t.Fatal(errs)
 			}
@@ -134,7 +134,7 @@ func TestUsageReads(t *testing.T) {
 			}
 			assert.Equal(t, total.Cost, column("cost_usd"), by)
 			assert.Equal(t, total.Savings, column("savings_usd"), by)
-			assert.NotZero(t, column("cost_usd claude-opus-4-8"))
+			assert.NotZero(t, column("cost_usd openai/gpt-6.1-sol"))
 		}
 	})
 	t.Run("the time bounds", func(t *testing.T) {

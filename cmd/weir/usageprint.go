@@ -174,7 +174,7 @@ func usageSummary(out io.Writer, t *weirv1.UsageRow) error {
 	case t.GetUncomparedCalls() >= t.GetCalls() && saved == 0:
 		fmt.Fprintln(out, "No saving is known: no baseline was booked with these calls.")
 	case t.GetUncomparedCalls() > 0:
-		fmt.Fprintf(out, "%s %s on the calls that have a baseline; %s have none.\n", title(verb(saved)), usd(abs(saved)), count(t.GetUncomparedCalls(), "call"))
+		fmt.Fprintf(out, "%s %s on the calls that have a baseline; %s without one.\n", title(verb(saved)), usd(abs(saved)), count(t.GetUncomparedCalls(), "call"))
 	default:
 		fmt.Fprintf(out, "%s %s, %s of what %s would have cost.\n", title(verb(saved)), usd(abs(saved)), percent(abs(saved), saved+cost), baselineName(t.GetBaseline()))
 	}
@@ -182,7 +182,7 @@ func usageSummary(out io.Writer, t *weirv1.UsageRow) error {
 		fmt.Fprintf(out, "Against %s at today's prices, %s: %s %s, %s.\n", b.GetModel(), usd(b.GetCostNanoUsd()), verb(b.GetSavingsNanoUsd()),
 			usd(abs(b.GetSavingsNanoUsd())), percent(abs(b.GetSavingsNanoUsd()), b.GetCostNanoUsd()))
 	}
-	fmt.Fprintln(out, "Savings are net of retries, failed attempts and routing, for answers of equal length.")
+	fmt.Fprintln(out, "Net of retries, failed attempts and routing; answers taken as equally long.")
 	if t.GatewayFeeNanoUsd != nil {
 		fmt.Fprintf(out, "A hosted gateway at the fee entered would have taken %s for these calls.\n", usd(t.GetGatewayFeeNanoUsd()))
 	}
