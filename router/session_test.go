@@ -188,12 +188,12 @@ func TestThePinNeverDrops(t *testing.T) {
 func TestABrokenClassifierPinsNothingCheap(t *testing.T) {
 	r := rules(t, tableConfig)
 	state := router.SessionState{PreviousModel: "e/cheap", Need: router.Efficient, CachedTokens: 50_000}
-	got, err := r.Decide(withSession(router.Demand{UnscoredTokens: 5000}, state))
+	got, err := r.Decide(withSession(router.Demand{UnscoredTokens: 3000}, state))
 	require.NoError(t, err)
 	assert.Equal(t, "h/cheap", got.Chosen.Model.ID)
 	assert.Equal(t, router.ClassifierUnavailable, got.Reason)
 	state.PreviousModel = "h/cheap"
-	got, err = r.Decide(withSession(router.Demand{UnscoredTokens: 5000}, state))
+	got, err = r.Decide(withSession(router.Demand{UnscoredTokens: 3000}, state))
 	require.NoError(t, err)
 	assert.True(t, got.Session.Pinned)
 }
