@@ -179,10 +179,10 @@ func (c *GuaranteeConfig) choose(rows []int, delta float64) (Guaranteed, error) 
 			strictest = violations
 		}
 		if exact = exact && passes(violations, n, c.Alpha, delta); exact {
-			best.Threshold, best.Weak, best.Violations = float64(at)*thresholdStep, sent, violations
+			best.Threshold, best.Weak, best.Violations = threshold(at), sent, violations
 		}
 		if loose = loose && hoeffdingPasses(violations, n, c.Alpha, delta); loose {
-			best.Hoeffding = float64(at) * thresholdStep
+			best.Hoeffding = threshold(at)
 		}
 	}
 	if best.Threshold < 0 {
@@ -191,6 +191,9 @@ func (c *GuaranteeConfig) choose(rows []int, delta float64) (Guaranteed, error) 
 	best.Bound = upperBound(best.Violations, n, delta)
 	return best, nil
 }
+
+// threshold is the grid's step at, without the noise of floating point.
+func threshold(at int) float64 { return math.Round(float64(at)*thresholdStep*1e9) / 1e9 }
 
 // passes tests "the risk is above alpha" with k violations in n: the chance of
 // so few under a risk of alpha is at most delta.

@@ -153,8 +153,11 @@ func TestAPromiseIsRefusedWhereTheDataDoNotSuffice(t *testing.T) {
 	assert.InDelta(t, cfg.Delta/3, p.All.Delta, 1e-12, "the whole and two domains that could pass share delta")
 
 	for _, bad := range []GuaranteeConfig{
-		{Epsilon: -1, Alpha: 0.1, Delta: 0.1}, {Epsilon: 0.1, Alpha: 0, Delta: 0.1}, {Epsilon: 0.1, Alpha: 0.1, Delta: 1},
-		{Epsilon: 0.1, Alpha: 0.1, Delta: 0.1, Gap: []float64{1}}, {Epsilon: 0.1, Alpha: 0.1, Delta: 0.1, Gap: []float64{math.NaN()}, Loss: []float64{0}},
+		{Epsilon: -1, Alpha: 0.1, Delta: 0.1},
+		{Epsilon: 0.1, Alpha: 0, Delta: 0.1},
+		{Epsilon: 0.1, Alpha: 0.1, Delta: 1},
+		{Epsilon: 0.1, Alpha: 0.1, Delta: 0.1, Gap: []float64{1}},
+		{Epsilon: 0.1, Alpha: 0.1, Delta: 0.1, Gap: []float64{math.NaN()}, Loss: []float64{0}},
 	} {
 		_, err := CalibrateGuarantee(&bad)
 		require.Error(t, err)

@@ -27,7 +27,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 what was read or checked has faul
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w; see `%s --help`", err, cmd.CommandPath())
 	})
-	root.AddCommand(serveCommand(w), routeCommand(w), receiptCommand(w), scoreCommand(w), modelCommand(w), checkCommand(w), benchCommand(w), evalCommand(w), catalogCommand(w), completeCommand(w), chatCommand(w), usageCommand(w), versionCommand(w))
+	root.AddCommand(serveCommand(w), routeCommand(w), receiptCommand(w), scoreCommand(w), modelCommand(w), checkCommand(w), benchCommand(w), evalCommand(w), calibrateCommand(w), planCommand(w), catalogCommand(w), completeCommand(w), chatCommand(w), usageCommand(w), versionCommand(w))
 	usageArgs(root)
 	return root
 }
