@@ -20,8 +20,10 @@ type ending struct {
 	picked
 	heard
 	failure *UpstreamError
-	err     error
-	usage   Usage
+	// late is whether the caller's own deadline ended it.
+	late  bool
+	err   error
+	usage Usage
 }
 
 // run streams the call to its end.
@@ -219,7 +221,7 @@ func (c *completion) note(ctx context.Context, end *ending, a *AttemptRecord) {
 	case errors.Is(context.Cause(ctx), errSilent):
 		end.failure = &UpstreamError{Kind: FailureTimeout, Upstream: up, Err: errSilent}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		end.failure = &UpstreamError{Kind: FailureTimeout, Upstream: up, Err: context.DeadlineExceeded}
+		end.failure, end.late = &UpstreamError{Kind: FailureTimeout, Upstream: up, Err: context.DeadlineExceeded}, true
 		counts = end.pieces == 0 && a.Duration >= patience
 	case ctx.Err() != nil:
 		end.failure, counts = &UpstreamError{Kind: FailureCancelled, Upstream: up, Err: context.Cause(ctx)}, false

@@ -26,7 +26,7 @@ func (c *completion) close(ctx context.Context, end *ending) (*Done, error) {
 	case end != nil && end.pieces > 0:
 		status, done.Incomplete = "incomplete", end.failure.Kind.String()
 		err = &PartialError{Kind: end.failure.Kind, Err: end.failure}
-	case ctx.Err() != nil || (end != nil && end.failure.Kind == FailureTimeout && errors.Is(end.failure, context.DeadlineExceeded)):
+	case ctx.Err() != nil || (end != nil && end.late):
 		done.Incomplete, err = "deadline", context.DeadlineExceeded
 		if errors.Is(ctx.Err(), context.Canceled) {
 			done.Incomplete, err = FailureCancelled.String(), context.Cause(ctx)
@@ -41,7 +41,7 @@ func (c *completion) close(ctx context.Context, end *ending) (*Done, error) {
 	if end != nil && (end.failure == nil || end.pieces > 0) {
 		done.Model, done.Upstream, done.Usage = end.candidate.Model.ID, end.lease.deployment.Upstream.ID, end.usage
 	}
-	settleErr := c.settle(ctx, status, done)
+	settleErr := c.settle(ctx, status, done, end)
 	if settleErr != nil {
 		// What arrived is whole or not as Done says; that it is booked is not so.
 		err = errors.Join(settleErr, err)
@@ -69,6 +69,7 @@ func (c *completion) failed(end *ending) *AttemptsError {
 			switch kind {
 			case FailureRateLimit, FailureContextLength, FailureContentPolicy, FailureBadRequest:
 				e.Kind = kind
+			default:
 			}
 		}
 		e.RetryAfter = c.wait
@@ -76,7 +77,7 @@ func (c *completion) failed(end *ending) *AttemptsError {
 	return e
 }
 
-func (c *completion) settle(ctx context.Context, status string, done *Done) error {
+func (c *completion) settle(ctx context.Context, status string, done *Done, end *ending) error {
 	s := &Settlement{
 		CallID: c.rec.ID, Time: c.r.cfg.Now(), Status: status, Attempts: c.attempts,
 		PriceVersion: c.rec.ConfigDigest, Overhead: c.rules.Accounts.Overhead,
@@ -85,7 +86,7 @@ func (c *completion) settle(ctx context.Context, status string, done *Done) erro
 		s.Baseline = m.ID
 		cost, err := NanoUSD(0), error(nil)
 		if done.Model != "" {
-			cost, err = m.Price.Cost(done.Usage)
+			cost, err = BaselineCost(m, end.candidate.Model, 1, done.Usage)
 		}
 		s.BaselineCost, s.BaselineKnown = cost, err == nil
 	}

@@ -48,6 +48,14 @@ func choose(s Strategy, order []string, options []option, random float64) int {
 	if best == shut {
 		return -1
 	}
+	// The request's own order beats the probe and the config's strategy.
+	for _, id := range order {
+		for i := range options {
+			if options[i].standing >= min(best, due) && options[i].deployment.Upstream.ID == id {
+				return i
+			}
+		}
+	}
 	if i := slices.IndexFunc(options, func(o option) bool { return o.standing == due }); i >= 0 {
 		return i
 	}
@@ -55,14 +63,6 @@ func choose(s Strategy, order []string, options []option, random float64) int {
 	for i := range options {
 		if options[i].standing == best {
 			among = append(among, i)
-		}
-	}
-	// The request's own order beats the config's strategy.
-	for _, id := range order {
-		for _, i := range among {
-			if options[i].deployment.Upstream.ID == id {
-				return i
-			}
 		}
 	}
 	return pick(s, options, among, random)
