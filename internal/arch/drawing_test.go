@@ -53,7 +53,11 @@ func drawing() []room {
 		{name: "eval/sets", arrows: []string{"eval"}, noNetwork: true},
 		{name: "internal/upstream", arrows: []string{"router", "classifier"}, testArrows: []string{"internal/upstream/upstreamtest"}},
 		{name: "internal/upstream/upstreamtest", arrows: []string{"router"}},
-		{name: "internal/ledger", arrows: []string{"router"}, modules: []string{"modernc.org/sqlite"}, noNetwork: true},
+		{
+			name: "internal/ledger", arrows: []string{"router", "classifier"}, testArrows: []string{"internal/ledger/ledgertest"},
+			modules: []string{"modernc.org/sqlite"}, noNetwork: true,
+		},
+		{name: "internal/ledger/ledgertest", arrows: []string{"router", "classifier"}, modules: []string{"github.com/stretchr/testify"}, noNetwork: true},
 		{name: "internal/catalog", arrows: []string{"router"}, noNetwork: true},
 		{name: "internal/swap", arrows: []string{"router", "eval", "classifier"}, modules: []string{"gonum.org/v1/gonum"}, noNetwork: true},
 		{name: "internal/watch", modules: []string{"github.com/fsnotify/fsnotify"}, noNetwork: true},

@@ -241,7 +241,7 @@ func windows(t *testing.T, l router.Ledger) {
 // race: 64 callers and money for 10, over and over.
 func race(t *testing.T, l router.Ledger) {
 	const rounds, callers, limit = 200, 64, 1000
-	rng := rand.New(rand.NewPCG(1, 2))
+	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test that repeats
 	for round := range rounds {
 		at := Start().AddDate(0, 0, round)
 		// Equal bounds in one half of the rounds: then all ten must be admitted.
