@@ -35,7 +35,7 @@ func (c *completion) run(ctx context.Context, yield func(Event, error) bool) {
 	defer func() {
 		if !c.settled {
 			c.gone = true
-			c.close(ctx, end)
+			_, _ = c.close(ctx, end) // nobody is there to hear it
 		}
 	}()
 	p, ok := c.next(inner)

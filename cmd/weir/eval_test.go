@@ -79,7 +79,8 @@ func TestEvalRun(t *testing.T) {
 		_, out, _ := weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--json", "--bootstrap", "50", "--seed", "4", "--core-hour-price", "0")
 		return out
 	}
-	assert.Equal(t, again(), again(), "the same inputs give the same report; only the time that scoring took differs")
+	first, second := again(), again()
+	assert.Equal(t, first, second, "the same inputs give the same report; only the time that scoring took differs")
 
 	code, out, _ = weir(t, "", "eval", "run", "--classifier", "lexical", "--set", "weir:"+set, "--bootstrap", "0", "--cache", t.TempDir())
 	require.Equal(t, exitOK, code)

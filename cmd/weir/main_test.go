@@ -59,7 +59,7 @@ func TestExitCodes(t *testing.T) {
 		"check of a bad file":      {[]string{"check", bad}, exitFaults, bad + ":1: version"},
 		"check of no file":         {[]string{"check", bad + "x"}, exitFailed, "no such file"},
 		"serve with a bad config":  {[]string{"serve", "--classifier", "lexical", "--config", bad}, exitFailed, "version"},
-		"serve open to the world":  {[]string{"serve", "--classifier", "lexical", "--listen", "0.0.0.0:0", "--admin-listen", "off", "--metrics-listen", "off"}, exitFailed, "TLS"},
+		"serve open to the world":  {[]string{"serve", "--classifier", "lexical", "--ledger", "memory", "--listen", "0.0.0.0:0", "--admin-listen", "off", "--metrics-listen", "off"}, exitFailed, "TLS"},
 		"a profiler for everybody": {[]string{"serve", "--classifier", "lexical", "--pprof", "--metrics-listen", "0.0.0.0:0"}, exitUsage, "loopback"},
 		"a log level misspelt":     {[]string{"serve", "--classifier", "lexical", "--log-level", "loud"}, exitUsage, "debug, info"},
 		"score without an input":   {[]string{"score"}, exitUsage, "--in"},

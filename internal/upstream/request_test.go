@@ -195,7 +195,7 @@ func TestToolChoices(t *testing.T) {
 // What a dialect cannot say is refused before any call, with a remedy; what
 // changes nothing is left out.
 func TestRefusals(t *testing.T) {
-	media := func(mime, url string, data string) router.Part {
+	media := func(mime, url, data string) router.Part {
 		return router.Part{Media: &router.Media{MIMEType: mime, URL: url, Data: []byte(data)}}
 	}
 	add := func(p router.Part) func(*router.Input) {
