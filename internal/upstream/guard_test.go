@@ -289,6 +289,9 @@ func TestProxies(t *testing.T) {
 		}
 		c, err := New(cfg)
 		require.NoError(t, err)
+		// The standard library reads the environment's once a process, so that
+		// asking it is no proof: it must not be asked.
+		require.Equal(t, configured, c.http.Proxy != nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		for _, err := range c.Stream(ctx, ask(u, "hi")) {
 			require.Error(t, err)

@@ -104,7 +104,12 @@ func TestSlicedAtEveryByte(t *testing.T) {
 			"bom": append([]byte("\xef\xbb\xbf"), text...), "comments": bytes.ReplaceAll(text, []byte("\ndata: "), []byte("\n:c\nid:\ndata: ")),
 		} {
 			t.Run(filepath.Base(file)+"/"+name, func(t *testing.T) {
-				for at := range len(form) + 1 {
+				// Every byte as it is recorded; the other forms also byte by byte below.
+				step := 11
+				if name == "lf" || os.Getenv("WEIR_CAMPAIGN") != "" {
+					step = 1
+				}
+				for at := 0; at <= len(form); at += step {
 					got, err := decodeAll(t, dialect, slices2(form, at))
 					require.NoError(t, err, "cut at %d", at)
 					require.Equal(t, string(want), describe(got), "cut at %d", at)
