@@ -36,11 +36,15 @@ func openAt(t *testing.T, path string) *Ledger {
 }
 
 func TestConformance(t *testing.T) {
+	file := 200
+	if raceDetector && !campaign() {
+		file = 20
+	}
 	t.Run("memory", func(t *testing.T) {
-		ledgertest.Run(t, func(t *testing.T) router.Ledger { return openAt(t, "") })
+		ledgertest.Run(t, 200, func(t *testing.T) router.Ledger { return openAt(t, "") })
 	})
 	t.Run("file", func(t *testing.T) {
-		ledgertest.Run(t, func(t *testing.T) router.Ledger { return openAt(t, filepath.Join(t.TempDir(), "ledger.db")) })
+		ledgertest.Run(t, file, func(t *testing.T) router.Ledger { return openAt(t, filepath.Join(t.TempDir(), "ledger.db")) })
 	})
 }
 
@@ -87,6 +91,9 @@ func (b *books) check(t require.TestingT) {
 // or cut, and at the end nothing is held.
 func TestNothingLeaks(t *testing.T) {
 	calls := 2_000
+	if raceDetector {
+		calls = 500
+	}
 	if campaign() {
 		calls = 10_000
 	}

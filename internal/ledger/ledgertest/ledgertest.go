@@ -46,8 +46,8 @@ func Settlement(id string, cost router.NanoUSD) *router.Settlement {
 }
 
 // Run tests one implementation; open gives a new, empty ledger each time and
-// closes it with the test.
-func Run(t *testing.T, open func(t *testing.T) router.Ledger) {
+// closes it with the test. rounds is how often 64 callers race for a budget.
+func Run(t *testing.T, rounds int, open func(t *testing.T) router.Ledger) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, router.Ledger){
 		"a call is reserved and settled once": settledOnce,
@@ -55,7 +55,7 @@ func Run(t *testing.T, open func(t *testing.T) router.Ledger) {
 		"a repeated key races":                keyRace,
 		"a budget admits what it pays for":    budgetAdmits,
 		"a budget's windows":                  windows,
-		"callers race for a budget":           race,
+		"callers race for a budget":           func(t *testing.T, l router.Ledger) { race(t, l, rounds) },
 		"an unknown price":                    unknownPrice,
 		"wrong amounts":                       wrongAmounts,
 		"sums that overflow":                  overflow,
@@ -239,8 +239,8 @@ func windows(t *testing.T, l router.Ledger) {
 }
 
 // race: 64 callers and money for 10, over and over.
-func race(t *testing.T, l router.Ledger) {
-	const rounds, callers, limit = 200, 64, 1000
+func race(t *testing.T, l router.Ledger, rounds int) {
+	const callers, limit = 64, 1000
 	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test that repeats
 	for round := range rounds {
 		at := Start().AddDate(0, 0, round)
