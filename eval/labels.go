@@ -41,7 +41,8 @@ type labelledCase struct {
 // has its format) as one set. The mean of the labels stands for the outcome of
 // the two imagined models, so figures on it say how well a classifier agrees
 // with the labels, and nothing of money or of answers that were really given:
-// every case carries that note.
+// every case carries that note. Rows that were labelled once only are left out:
+// one labeller's word is no measure.
 func Labels(dir string) ([]Source, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if err != nil || len(files) == 0 {
@@ -69,11 +70,11 @@ func labelledFile(name string) iter.Seq2[Case, error] {
 		}
 		defer f.Close() //nolint:errcheck // it was only read
 		err = eachLine(f, func(line []byte, number int) error {
-			c, err := decodeLabelled(line)
+			c, labels, err := decodeLabelled(line)
 			if err != nil {
 				return fmt.Errorf("%s line %d: %w", name, number, err)
 			}
-			if c.Split == SplitEval && !yield(c, nil) {
+			if c.Split == SplitEval && labels > 1 && !yield(c, nil) {
 				return errStop
 			}
 			return nil
@@ -84,15 +85,16 @@ func labelledFile(name string) iter.Seq2[Case, error] {
 	}
 }
 
-func decodeLabelled(line []byte) (Case, error) {
+// decodeLabelled also returns how often the case was labelled.
+func decodeLabelled(line []byte) (Case, int, error) {
 	var l labelledCase
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&l); err != nil {
-		return Case{}, fmt.Errorf("is no record of a labelled corpus: %w", err)
+		return Case{}, 0, fmt.Errorf("is no record of a labelled corpus: %w", err)
 	}
 	if len(l.Labels) == 0 {
-		return Case{}, fmt.Errorf("(id %q) labels is empty: give at least one", l.ID)
+		return Case{}, 0, fmt.Errorf("(id %q) labels is empty: give at least one", l.ID)
 	}
 	var efficient, high float64
 	for _, x := range l.Labels {
@@ -105,5 +107,5 @@ func decodeLabelled(line []byte) (Case, error) {
 		Outcomes: map[string]float64{LabelledEfficient: efficient / n, LabelledHigh: high / n},
 		Note:     "outcomes are judgements by a rubric, not answers: the figures say how well the classifier agrees with the labels",
 	}
-	return c, c.Validate()
+	return c, len(l.Labels), c.Validate()
 }

@@ -391,7 +391,7 @@ func TestLabelsAreReadAsASet(t *testing.T) {
 	}
 	a := `{"by":"a","complexity":1,"q_efficient":0.5,"q_high":0.9,"domain":"legal","output_tokens":10}`
 	b := `{"by":"b","complexity":2,"q_efficient":0.7,"q_high":0.8,"domain":"legal","output_tokens":20}`
-	writeFile(t, dir, "x.jsonl", line("1", "train", a)+line("2", "eval", a+","+b))
+	writeFile(t, dir, "x.jsonl", line("1", "train", a+","+b)+line("2", "eval", a+","+b)+line("3", "eval", a))
 	sources, err := Open("labels:" + dir)
 	require.NoError(t, err)
 	var got []Case
@@ -399,7 +399,7 @@ func TestLabelsAreReadAsASet(t *testing.T) {
 		require.NoError(t, err)
 		got = append(got, c)
 	}
-	require.Len(t, got, 1, "training rows do not measure")
+	require.Len(t, got, 1, "neither training rows nor rows with one labelling measure")
 	assert.InDelta(t, .6, got[0].Outcomes[LabelledEfficient], 1e-12)
 	assert.InDelta(t, .85, got[0].Outcomes[LabelledHigh], 1e-12)
 	assert.Contains(t, got[0].Note, "not answers")
