@@ -33,7 +33,7 @@ func (f *completeFlags) add(cmd *cobra.Command) {
 
 // completing is what a router needs to call models: nothing, with --route-only.
 type completing struct {
-	caller router.Caller
+	caller *upstream.Client
 	ledger *ledger.Ledger
 	cache  *router.ScoreCache
 }
@@ -63,6 +63,9 @@ func (f *completeFlags) open(ctx context.Context, w world, logger *slog.Logger) 
 }
 
 func (c *completing) close() error {
+	if c.caller != nil {
+		c.caller.CloseIdle()
+	}
 	if c.ledger == nil {
 		return nil
 	}
@@ -71,7 +74,10 @@ func (c *completing) close() error {
 
 // join adds the parts to a router's config.
 func (c *completing) join(cfg *router.Config, observer router.CompletionObserver) {
-	cfg.Caller, cfg.ScoreCache, cfg.Completion = c.caller, c.cache, observer
+	cfg.ScoreCache, cfg.Completion = c.cache, observer
+	if c.caller != nil { // an interface that holds a nil pointer is not nil
+		cfg.Caller = c.caller
+	}
 	if c.ledger != nil {
 		cfg.Ledger = c.ledger
 	}
