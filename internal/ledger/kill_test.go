@@ -188,12 +188,13 @@ func TestSyncBeforeAcknowledgement(t *testing.T) {
 			assert.Zero(t, got.uncovered, "acknowledgements without their sync")
 			t.Logf("%d acknowledgements, each after its sync; %d syncs of the log", got.acks, got.syncs)
 
-			// The check can fail: the same trace with every third sync taken out.
+			// The check can fail: the same trace with syncs taken out, every third
+			// where one caller waits for its own, all where callers share them.
 			var without []string
 			n := 0
 			for line := range strings.Lines(trace) {
 				if strings.Contains(line, "sync") && strings.Contains(line, "-wal>") {
-					if n++; n%3 == 0 {
+					if n++; n%3 == 0 || !alone {
 						continue
 					}
 				}
@@ -247,13 +248,13 @@ func walkTrace(trace string, strict bool) (out traced) {
 // TestDiskFaults: a write or sync of the log that fails is never acknowledged,
 // and when the disk serves again the ledger does too.
 func TestDiskFaults(t *testing.T) {
-	for fault, every := range map[string]int{"fdatasync,fsync:error=EIO": 7, "pwrite64:error=ENOSPC": 60, "pwrite64:error=EIO": 60} {
+	for fault, every := range map[string]int{"fdatasync,fsync:error=EIO": 5, "pwrite64:error=ENOSPC": 60, "pwrite64:error=EIO": 60} {
 		t.Run(fault, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "ledger.db")
 			l, err := Open(t.Context(), Config{Path: path})
 			require.NoError(t, err)
 			require.NoError(t, l.Close())
-			_, out := straced(t, path, 40, "-e", "trace=fsync,fdatasync,pwrite64", "-e", fmt.Sprintf("inject=%s:when=40+%d", fault, every))
+			_, out := straced(t, path, 40, "-e", "trace=fsync,fdatasync,pwrite64", "-e", fmt.Sprintf("inject=%s:when=10+%d", fault, every))
 			acknowledged, failed := map[string]string{}, 0
 			for line := range strings.Lines(out) {
 				f := strings.Fields(line)
@@ -279,6 +280,34 @@ func TestDiskFaults(t *testing.T) {
 			t.Logf("%d acknowledged, %d refused or failed, %d closed by recovery", len(acknowledged), failed, l.Recovery().Calls)
 		})
 	}
+}
+
+// TestSyncFailureIsHealed: after a sync of the log that failed, nothing is
+// acknowledged before the log was emptied, which SQLite does when all of it is
+// in the main file and synced: a kernel may report a lost page once only, so the
+// next sync of the log proves nothing.
+func TestSyncFailureIsHealed(t *testing.T) {
+	t.Setenv(childAlone, "1")
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	l, err := Open(t.Context(), Config{Path: path})
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+	trace, out := straced(t, path, 40, "-e", "trace=write,fsync,fdatasync,ftruncate", "-e", "inject=fdatasync,fsync:error=EIO:when=6+5")
+	failed, acks, faults := false, 0, 0
+	for line := range strings.Lines(trace) {
+		switch {
+		case strings.Contains(line, "sync") && strings.Contains(line, "EIO"):
+			failed = true
+			faults++
+		case strings.Contains(line, "ftruncate") && strings.Contains(line, "-wal>, 0"):
+			failed = false
+		case strings.Contains(line, "settled run0"):
+			acks++
+			assert.False(t, failed, "acknowledged after a failed sync while the log was still in use: %s", line)
+		}
+	}
+	assert.Positive(t, acks, out)
+	assert.Positive(t, faults)
 }
 
 // TestFailedCommit holds the same in process, without strace: while the store

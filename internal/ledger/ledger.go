@@ -107,6 +107,7 @@ type Ledger struct {
 	synced    bool  // the connection's present mode
 	orphans   []*op // settlements whose commit failed
 	nextPrune time.Time
+	commits   int64
 }
 
 var _ router.Ledger = (*Ledger)(nil)

@@ -135,6 +135,10 @@ func TestNothingLeaks(t *testing.T) {
 	assert.Zero(t, b.held)
 	assert.Equal(t, want, b.spent)
 	assert.EqualValues(t, calls/16*16, b.calls)
+	log, err := os.Stat(l.cfg.Path + "-wal")
+	require.NoError(t, err)
+	assert.Less(t, log.Size(), int64(64<<20), "the log is moved to the main file")
+	assert.Positive(t, l.commits)
 }
 
 func TestRecovery(t *testing.T) {

@@ -128,6 +128,7 @@ func (l *Ledger) commit(batch []*op) (err error) {
 	}
 	if err == nil {
 		if err = c.exec("COMMIT"); err == nil {
+			l.tidy()
 			return nil
 		}
 		err = fmt.Errorf("commit: %w", err)
@@ -136,6 +137,22 @@ func (l *Ledger) commit(batch []*op) (err error) {
 	l.broken = true
 	_ = c.exec("ROLLBACK")
 	return err
+}
+
+// tidyEvery is how many commits the log gathers before they go to the main file:
+// a few megabytes.
+const tidyEvery = 256
+
+// tidy moves the log to the main file now and then. SQLite would do it by
+// itself, and keep to itself that a sync of it failed.
+func (l *Ledger) tidy() {
+	if l.commits++; l.commits%tidyEvery != 0 || l.cfg.Path == "" {
+		return
+	}
+	var busy, pages, done int64
+	if _, err := l.writer.row("PRAGMA wal_checkpoint(PASSIVE)", nil, &busy, &pages, &done); err != nil {
+		l.broken = true
+	}
 }
 
 // heal makes the file trustworthy after a failed write.

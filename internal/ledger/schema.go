@@ -90,7 +90,7 @@ func (c *conn) prepareFile(ctx context.Context, file bool, now time.Time) error 
 		return fmt.Errorf("schema %d, this program knows %d: %w", version, len(todo), ErrNewer)
 	}
 	if file {
-		if err := c.raw("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"); err != nil {
+		if err := c.raw("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0"); err != nil {
 			return fmt.Errorf("write-ahead log: %w", err)
 		}
 	}

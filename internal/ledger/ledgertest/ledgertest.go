@@ -223,6 +223,7 @@ func windows(t *testing.T, l router.Ledger) {
 	try(eve.Add(2*time.Hour), router.WindowMonth, false)
 	february := time.Date(2027, 2, 1, 0, 0, 0, 0, time.UTC)
 	try(february.Add(-time.Nanosecond), router.WindowMonth, false)
+	try(february.Add(-time.Nanosecond).In(time.FixedZone("", 9*3600)), router.WindowMonth, false)
 	try(february, router.WindowMonth, true)
 	try(time.Date(2027, 2, 28, 23, 59, 59, 0, time.UTC), router.WindowMonth, false)
 	try(time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC), router.WindowTotal, false)
