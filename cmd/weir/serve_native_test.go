@@ -77,7 +77,7 @@ func TestServe(t *testing.T) {
 	defer server.Wait()
 	defer stop()
 	server.Go(func() {
-		args := append([]string{"serve", "--config", file, "--listen", listen, "--admin-listen", admin, "--metrics-listen", metrics}, tiny...)
+		args := append([]string{"serve", "--ledger", filepath.Join(t.TempDir(), "ledger.db"), "--config", file, "--listen", listen, "--admin-listen", admin, "--metrics-listen", metrics}, tiny...)
 		ended <- run(ctx, args, world{func(string) string { return "" }, strings.NewReader(""), io.Discard, logs})
 	})
 	dial := func(addr string) *grpc.ClientConn {
