@@ -5,8 +5,11 @@ import (
 )
 
 // textMeter estimates the tokens of a text that comes in pieces, for what a
-// provider did not count. Measured on prose, code, JSON and other scripts
-// against a current provider's tokenizer, it is within a tenth on prose.
+// provider did not count. On every sixth prompt of training-data/corpus, summed,
+// against OpenAI's o200k_base: 9 % under on English (364 prompts, median error
+// .10, nine in ten within .25) and on code (44), 4 % over in other languages (55,
+// nine in ten within .77). A smaller vocabulary makes more tokens: SmolLM2's
+// counts 19 % more on English, and nearly twice as many in other languages.
 type textMeter struct{ ascii, wide, symbols int }
 
 func (m *textMeter) add(s string) {

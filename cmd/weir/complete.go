@@ -100,19 +100,25 @@ func (f *talkFlags) with(ctx context.Context, w world, call func(context.Context
 
 // chat is one conversation.
 func (f *talkFlags) chat(ctx context.Context, w world, c weirv1.RouterServiceClient) error {
-	lines := bufio.NewScanner(w.stdin)
-	lines.Buffer(nil, server.DefaultMessageBytes)
+	lines := readLines(w.stdin)
 	var messages []*weirv1.Message
 	for {
 		fmt.Fprint(w.stderr, "> ")
-		if !lines.Scan() || strings.TrimSpace(lines.Text()) == "" {
+		var line typed
+		select {
+		case <-ctx.Done(): // Ctrl-C at the prompt
 			fmt.Fprintln(w.stderr)
-			if err := lines.Err(); err != nil {
-				return fmt.Errorf("read a line: %w", err)
-			}
+			return nil
+		case line = <-lines:
+		}
+		if line.err != nil {
+			return fmt.Errorf("read a line: %w", line.err)
+		}
+		if strings.TrimSpace(line.text) == "" {
+			fmt.Fprintln(w.stderr)
 			return nil
 		}
-		turn := append(messages[:len(messages):len(messages)], &weirv1.Message{Role: weirv1.Role_ROLE_USER, Text: lines.Text()})
+		turn := append(messages[:len(messages):len(messages)], &weirv1.Message{Role: weirv1.Role_ROLE_USER, Text: line.text})
 		answer, err := f.say(ctx, w, c, turn)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -124,6 +130,31 @@ func (f *talkFlags) chat(ctx context.Context, w world, c weirv1.RouterServiceCli
 		}
 		messages = append(turn, &weirv1.Message{Role: weirv1.Role_ROLE_ASSISTANT, Text: answer})
 	}
+}
+
+// typed is a line, or why there is none; its zero value is the end.
+type typed struct {
+	text string
+	err  error
+}
+
+// readLines reads ahead of the chat, a line at most. A read of a terminal cannot
+// be interrupted, so Ctrl-C would be heard only after the next line; the one
+// goroutine that is left waiting in it ends with the process.
+func readLines(from io.Reader) <-chan typed {
+	to := make(chan typed, 1)
+	go func() {
+		defer close(to)
+		lines := bufio.NewScanner(from)
+		lines.Buffer(nil, server.DefaultMessageBytes)
+		for lines.Scan() {
+			to <- typed{text: lines.Text()}
+		}
+		if err := lines.Err(); err != nil {
+			to <- typed{err: err}
+		}
+	}()
+	return to
 }
 
 // say sends the messages, prints what comes and returns the whole answer.
@@ -179,7 +210,7 @@ func (f *talkFlags) problem(err error) error {
 	if st.Code() == codes.Unavailable && len(st.Details()) == 0 {
 		return fmt.Errorf("no server answers on %s: start one with `weir serve`, or name another by --addr (%s)", f.addr, st.Message())
 	}
-	return fmt.Errorf("%s: %s", strings.ToLower(st.Code().String()), st.Message())
+	return errors.New(st.Message())
 }
 
 // lastLine says who answered, why, and what it cost and saved.

@@ -52,6 +52,21 @@ func completeConfig(url, budget string) string {
 // and a ledger in a file.
 func completeServer(t *testing.T, budget string) (weirv1.RouterServiceClient, *upstreamtest.Provider, *ledger.Ledger) {
 	t.Helper()
+	s := startCompleting(t, budget)
+	return s.client, s.provider, s.books
+}
+
+type completingServer struct {
+	client   weirv1.RouterServiceClient
+	provider *upstreamtest.Provider
+	books    *ledger.Ledger
+	addr     string
+	// stop is what SIGTERM does.
+	stop context.CancelFunc
+}
+
+func startCompleting(t *testing.T, budget string) *completingServer {
+	t.Helper()
 	provider, err := upstreamtest.Start("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, provider.Close()) })
@@ -90,7 +105,7 @@ func completeServer(t *testing.T, budget string) (weirv1.RouterServiceClient, *u
 	conn, err := grpc.NewClient(addr.String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return weirv1.NewRouterServiceClient(conn), provider, calls.ledger
+	return &completingServer{weirv1.NewRouterServiceClient(conn), provider, calls.ledger, addr.String(), stop}
 }
 
 // told is what a caller saw of one completion.

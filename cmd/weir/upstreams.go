@@ -87,7 +87,7 @@ func (c *completing) join(cfg *router.Config, observer router.CompletionObserver
 func (c *completing) serve(cfg *server.Config, r *router.Router, timeout time.Duration) {
 	cfg.CompleteTimeout = timeout
 	if c.caller != nil {
-		cfg.Completer = r
+		cfg.Completer, cfg.Health = r, r.Health
 	}
 	if c.ledger != nil {
 		cfg.Usage = c.ledger

@@ -189,6 +189,20 @@ func modelOf(m *router.Model) *weirv1.Model {
 	return out
 }
 
+// addHealth adds what was seen of a model's deployments, in the same order.
+func addHealth(to *weirv1.Model, seen []router.DeploymentHealth) {
+	for i, h := range seen {
+		d := to.GetDeployments()[i]
+		d.ObservedTtft = knownDuration(h.TTFT)
+		switch {
+		case !h.Until.IsZero():
+			d.Health = weirv1.Health_HEALTH_COOLDOWN
+		case h.Known:
+			d.Health = weirv1.Health_HEALTH_OK
+		}
+	}
+}
+
 func knownDuration(d time.Duration) *durationpb.Duration {
 	if d == 0 {
 		return nil

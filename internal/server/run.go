@@ -189,7 +189,7 @@ func (s *Server) newCallers() *grpc.Server {
 	}
 	g := grpc.NewServer(opts...)
 	g.RegisterService(admit(weirv1.RouterService_ServiceDesc, s.tokens), &routerService{
-		router: s.cfg.Router, store: s.cfg.Store, usage: s.cfg.Usage, completer: s.cfg.Completer, completeTimeout: s.cfg.CompleteTimeout,
+		router: s.cfg.Router, store: s.cfg.Store, usage: s.cfg.Usage, completer: s.cfg.Completer, health: s.cfg.Health, completeTimeout: s.cfg.CompleteTimeout,
 	})
 	healthv1.RegisterHealthServer(g, s.health)
 	reflection.Register(g)

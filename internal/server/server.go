@@ -95,6 +95,9 @@ type Config struct {
 	Store *router.Store
 	// Completer answers Complete; nil answers it with UNIMPLEMENTED.
 	Completer Completer
+	// Health tells ListModels what was seen of a model's deployments, in the
+	// card's order; nil where nothing is called.
+	Health func(*router.Model) []router.DeploymentHealth
 	// Usage answers Usage; nil answers it with UNIMPLEMENTED. An interface that
 	// holds a nil pointer is not nil.
 	Usage UsageSource

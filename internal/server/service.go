@@ -20,6 +20,7 @@ type routerService struct {
 	// completer is nil on a server that only routes.
 	completer       Completer
 	completeTimeout time.Duration
+	health          func(*router.Model) []router.DeploymentHealth
 	// usage is nil on a server without a ledger.
 	usage UsageSource
 }
@@ -64,7 +65,11 @@ func (s *routerService) ListModels(_ context.Context, req *weirv1.ListModelsRequ
 	out := &weirv1.ListModelsResponse{ConfigDigest: snap.Rules.Digest}
 	for _, m := range snap.Rules.Catalog.Models() {
 		if listed(m, req) {
-			out.Models = append(out.Models, modelOf(m))
+			model := modelOf(m)
+			if s.health != nil {
+				addHealth(model, s.health(m))
+			}
+			out.Models = append(out.Models, model)
 		}
 	}
 	return out, nil
