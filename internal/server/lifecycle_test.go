@@ -199,3 +199,14 @@ func TestReloadIsSeenByTheNextCall(t *testing.T) {
 	assert.NotEqual(t, before.GetDecision().GetConfigDigest(), after.GetDecision().GetConfigDigest())
 	assert.Equal(t, next.Digest, after.GetDecision().GetConfigDigest())
 }
+
+// A stop that comes before the listeners accept is a stop like any other.
+func TestAStopAtOnceIsNoFault(t *testing.T) {
+	for range 200 {
+		s, err := New(newWorld(t, nil).cfg)
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(context.Background())
+		stop()
+		require.NoError(t, s.Run(ctx))
+	}
+}

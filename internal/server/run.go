@@ -54,9 +54,9 @@ func (s *Server) serve(ctx context.Context, ls *listeners) error {
 			}
 		})
 	}
-	run("serve callers", func() error { return callers.Serve(ls.callers) })
+	run("serve callers", func() error { return ignoreClosed(callers.Serve(ls.callers)) })
 	if ls.admin != nil {
-		run("serve admin", func() error { return admin.Serve(ls.admin) })
+		run("serve admin", func() error { return ignoreClosed(admin.Serve(ls.admin)) })
 	}
 	if ls.metrics != nil {
 		run("serve metrics", func() error { return ignoreClosed(metrics.Serve(ls.metrics)) })
@@ -85,8 +85,10 @@ func (s *Server) serve(ctx context.Context, ls *listeners) error {
 	return nil
 }
 
+// ignoreClosed takes a stop for no fault, also where it came before the first
+// connection could be accepted: only this server stops its own.
 func ignoreClosed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, grpc.ErrServerStopped) {
 		return nil
 	}
 	return err
