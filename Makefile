@@ -61,6 +61,10 @@ campaign: setup ## the long tests, then CAMPAIGN_EXECS executions of every fuzz 
 bench: build ## measure scoring and Route on this machine, with ghz as a cross-check; rewrites the tables in docs
 	scripts/bench
 
+.PHONY: bench-complete
+bench-complete: build ## measure Complete beside a direct call and a bare proxy; ARGS=--litellm for LiteLLM's too; rewrites docs/benchmarks.md
+	scripts/bench-complete $(ARGS)
+
 ##@ Models
 
 .PHONY: train
@@ -116,4 +120,4 @@ clean: ## delete what was built; third_party/lib stays, because it takes minutes
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "; print "usage: make TARGET"} \
 	  /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z][a-z-]*:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	  /^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))

@@ -38,7 +38,8 @@ func benchCommand(w world) *cobra.Command {
 server, without it scores in process. Prompts are made of common words, as many tokens long as said.
 
   weir bench                            score, one caller and more
-  weir bench --addr 127.0.0.1:8080      Route over gRPC`,
+  weir bench --addr 127.0.0.1:8080      Route over gRPC
+  make bench-complete                   Complete beside a direct call and other proxies`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(cmd.Context(), w, f) },
 	}
@@ -49,6 +50,7 @@ server, without it scores in process. Prompts are made of common words, as many 
 	cmd.Flags().StringVar(&f.addr, "addr", "", "call Route on this server, without TLS")
 	cmd.Flags().StringVar(&f.write, "write", "", "also rewrite this Markdown file's table between <!-- NAME --> and <!-- /NAME -->")
 	cmd.Flags().StringVar(&f.writeAs, "write-as", "bench", "NAME of the table for --write")
+	cmd.AddCommand(benchCompleteCommand(w))
 	return cmd
 }
 

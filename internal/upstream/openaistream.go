@@ -1,7 +1,10 @@
 package upstream
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"unicode/utf8"
 
 	"github.com/weirhq/weir/router"
 )
@@ -33,6 +36,11 @@ type openAIDelta struct {
 	ToolCalls        []openAIToolCall `json:"tool_calls"`
 }
 
+// content tells whether the delta holds a piece of the answer.
+func (d *openAIDelta) content() bool {
+	return d.Content.text != "" || d.Content.thinking != "" || d.Refusal != "" || d.ReasoningContent != "" || d.Reasoning != "" || len(d.ToolCalls) > 0
+}
+
 type openAIToolCall struct {
 	Index    *int   `json:"index"`
 	ID       string `json:"id"`
@@ -51,6 +59,12 @@ type openAIText struct {
 // UnmarshalJSON implements json.Unmarshaler.
 func (t *openAIText) UnmarshalJSON(b []byte) error {
 	if len(b) == 0 || b[0] != '[' {
+		// Most pieces hold nothing to unescape: a second parse of them costs as
+		// much as that of the whole event.
+		if n := len(b) - 1; n > 0 && b[0] == '"' && bytes.IndexByte(b, '\\') < 0 && utf8.Valid(b) {
+			t.text = string(b[1:n])
+			return nil
+		}
 		return json.Unmarshal(b, &t.text)
 	}
 	var parts []struct {
@@ -183,14 +197,14 @@ func isSet(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "nu
 
 func (d *openAIDecoder) choice(c *openAIChoice, emit func(router.Chunk) bool) error {
 	delta := &c.Delta
-	chunks := make([]router.Chunk, 0, 4)
-	if r := delta.ReasoningContent; r != "" {
-		chunks = append(chunks, router.Chunk{Reasoning: r})
-	} else if r := delta.Reasoning + delta.Content.thinking; r != "" {
-		chunks = append(chunks, router.Chunk{Reasoning: r})
+	if d.finish != 0 && delta.content() {
+		return protocolFault("the stream goes on after its finish_reason")
 	}
-	if t := delta.Content.text + delta.Refusal; t != "" {
-		chunks = append(chunks, router.Chunk{Text: t})
+	if r := cmp.Or(delta.ReasoningContent, delta.Reasoning+delta.Content.thinking); r != "" && !emit(router.Chunk{Reasoning: r}) {
+		return errLeft
+	}
+	if t := delta.Content.text + delta.Refusal; t != "" && !emit(router.Chunk{Text: t}) {
+		return errLeft
 	}
 	for i := range delta.ToolCalls {
 		t := &delta.ToolCalls[i]
@@ -199,15 +213,9 @@ func (d *openAIDecoder) choice(c *openAIChoice, emit func(router.Chunk) bool) er
 			return err
 		}
 		d.tools++
-		chunks = append(chunks, router.Chunk{Tool: &router.ToolCallDelta{
+		if !emit(router.Chunk{Tool: &router.ToolCallDelta{
 			Index: index, ID: t.ID, Name: t.Function.Name, Arguments: t.Function.Arguments,
-		}})
-	}
-	if len(chunks) > 0 && d.finish != 0 {
-		return protocolFault("the stream goes on after its finish_reason")
-	}
-	for _, chunk := range chunks {
-		if !emit(chunk) {
+		}}) {
 			return errLeft
 		}
 	}

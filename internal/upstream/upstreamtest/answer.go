@@ -27,6 +27,20 @@ type Answer struct {
 	// FirstByte is waited before the headers, Delay before every event.
 	FirstByte, Delay time.Duration
 	Fault            Fault
+
+	rendered map[string][][]byte
+}
+
+// Rendered returns the answer with its events made once, for a provider under
+// load: the others make them at every request. Do not change it afterwards.
+func (a Answer) Rendered() Answer {
+	a.rendered = nil
+	made := map[string][][]byte{}
+	for _, dialect := range []string{"openai", "anthropic", "gemini"} {
+		made[dialect] = Events(dialect, &a)
+	}
+	a.rendered = made
+	return a
 }
 
 // Tool is a call of a tool. Its arguments come in the given pieces; Gemini

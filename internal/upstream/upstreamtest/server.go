@@ -36,9 +36,11 @@ type Provider struct {
 	mu          sync.Mutex
 	script      func(Request) Answer
 	requests    []Request
+	count       int
 	open        int
 	disconnects int
 	changed     chan struct{}
+	forgetful   bool
 
 	server   *http.Server
 	listener net.Listener
@@ -118,7 +120,15 @@ func (p *Provider) Requests() []Request {
 func (p *Provider) Count() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.requests)
+	return p.count
+}
+
+// Forget keeps no requests from now on, for a provider under load; they are
+// still counted.
+func (p *Provider) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.requests, p.forgetful = nil, true
 }
 
 // Open is how many requests are being answered.
@@ -194,8 +204,11 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	req := Request{Dialect: dialect, Model: model, Path: r.URL.Path, Query: r.URL.RawQuery, Header: r.Header.Clone(), Body: body}
 	p.mu.Lock()
-	req.Number = len(p.requests) + 1
-	p.requests = append(p.requests, req)
+	p.count++
+	req.Number = p.count
+	if !p.forgetful {
+		p.requests = append(p.requests, req)
+	}
 	p.open++
 	script := p.script
 	p.mu.Unlock()
@@ -255,8 +268,10 @@ func (p *Provider) play(ctx context.Context, w http.ResponseWriter, dialect stri
 // strike applies a fault to the events: what is still sent, and whether the
 // connection must be treated badly after it.
 func strike(dialect string, a *Answer) (events [][]byte, struck bool) {
-	events = Events(dialect, a)
 	f := a.Fault
+	if events = a.rendered[dialect]; events == nil || f.Kind != 0 {
+		events = Events(dialect, a)
+	}
 	if f.Kind == NoTerminator {
 		return events[:len(events)-1], false
 	}
