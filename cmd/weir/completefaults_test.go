@@ -91,7 +91,7 @@ func startCompleting(t *testing.T, budget string) *completingServer {
 		Router: r, Store: store, Listen: "127.0.0.1:0", AdminListen: server.Off, MetricsListen: server.Off, DrainDelay: -1,
 		Logger: logger, Ready: func(a server.Addrs) { ready <- a },
 	}
-	calls.serve(&cfg, r, time.Minute)
+	calls.serve(&cfg, r, tracing.TraceComplete(r), time.Minute)
 	s, err := server.New(cfg)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())

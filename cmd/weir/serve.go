@@ -145,7 +145,7 @@ func runServe(ctx context.Context, w world, f *serveFlags) (err error) {
 	defer func() { err = errors.Join(err, stopSwap()) }()
 	cfg := f.server
 	cfg.Router, cfg.Store, cfg.Admin, cfg.Swap = sw.capture(tracing.Trace(r)), store, adm, sw.swapper()
-	calls.serve(&cfg, r, f.complete.timeout)
+	calls.serve(&cfg, r, sw.captureCompleted(tracing.TraceComplete(r)), f.complete.timeout)
 	cfg.Logger, cfg.Observer, cfg.Metrics, cfg.Stats = logger, metrics, metrics.Handler(f.pprof), tracing.StatsHandler()
 	cfg.Warm = func(ctx context.Context) error {
 		_, err := o.classifier.Classify(ctx, "Are you ready to answer?")

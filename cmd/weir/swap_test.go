@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -109,6 +110,40 @@ func TestCapture(t *testing.T) {
 	_, err := r.Route(t.Context(), &router.Request{Messages: []classifier.Message{{Role: classifier.User, Text: "bad"}}})
 	require.Error(t, err)
 	assert.ElementsMatch(t, []string{"two", "three"}, s.captured.texts())
+}
+
+// Completed calls are kept as routed ones are: once decided, under the same flag.
+func TestCaptureSeesCompletions(t *testing.T) {
+	s := &swapping{captured: newCaptured(0)}
+	next := &fakeCompleter{}
+	assert.Same(t, next, s.captureCompleted(next), "without the flag nothing stands in the way")
+	s.captured = newCaptured(10)
+	ask := func(text string) (events int) {
+		req := &router.CompleteRequest{Request: router.Request{Messages: []classifier.Message{{Role: classifier.User, Text: text}}}}
+		for range s.captureCompleted(next).Complete(t.Context(), req) {
+			events++
+		}
+		return events
+	}
+	assert.Equal(t, 3, ask("one"), "all of it is passed on")
+	next.refuse = true
+	assert.Equal(t, 1, ask("never decided"))
+	assert.Equal(t, []string{"one"}, s.captured.texts())
+	for range s.captureCompleted(&fakeCompleter{}).Complete(t.Context(), &router.CompleteRequest{}) {
+		break // a receiver that leaves ends it
+	}
+}
+
+type fakeCompleter struct{ refuse bool }
+
+func (c *fakeCompleter) Complete(context.Context, *router.CompleteRequest) iter.Seq2[router.Event, error] {
+	return func(yield func(router.Event, error) bool) {
+		if c.refuse {
+			yield(nil, errors.New("refused"))
+			return
+		}
+		_ = yield(&router.Decided{}, nil) && yield(&router.Delta{Text: "x"}, nil) && yield(&router.Done{}, nil)
+	}
 }
 
 type countingRouter struct {

@@ -83,11 +83,12 @@ func (c *completing) join(cfg *router.Config, observer router.CompletionObserver
 	}
 }
 
-// serve adds what answers Complete and Usage to a server's config.
-func (c *completing) serve(cfg *server.Config, r *router.Router, timeout time.Duration) {
+// serve adds what answers Complete and Usage to a server's config; through is
+// the router with all that looks on.
+func (c *completing) serve(cfg *server.Config, r *router.Router, through server.Completer, timeout time.Duration) {
 	cfg.CompleteTimeout = timeout
 	if c.caller != nil {
-		cfg.Completer, cfg.Health = r, r.Health
+		cfg.Completer, cfg.Health = through, r.Health
 	}
 	if c.ledger != nil {
 		cfg.Usage = c.ledger

@@ -47,6 +47,7 @@ const (
 	labelGate     = "gate"
 	labelResult   = "result"
 
+	spanComplete = "weir.complete"
 	spanRoute    = "weir.route"
 	spanClassify = "weir.classify"
 	spanDecide   = "weir.decide"
@@ -87,6 +88,8 @@ const (
 	attrCacheCreation = "gen_ai.usage.cache_creation.input_tokens"
 	attrCost          = "weir.complete.cost.nano_usd"
 	attrEstimated     = "weir.complete.usage.estimated"
+	attrStatus        = "weir.complete.status"
+	attrAttempts      = "weir.complete.attempts"
 
 	operationChat = "chat"
 	billedIn      = "input"
