@@ -105,6 +105,9 @@ type NotCallableError struct {
 	// were looked at, sorted.
 	Models int
 	Keys   []string
+	// Unpriced counts those that may not be called because a budget is set and
+	// their price is unknown.
+	Unpriced int
 }
 
 // Error says how to add a key or a local server.
@@ -113,9 +116,13 @@ func (e *NotCallableError) Error() string {
 	if len(e.Keys) > 0 {
 		keys = "one of " + strings.Join(e.Keys, ", ")
 	}
-	return fmt.Sprintf("no model can be called: %d fit the request and none of their upstreams has a key here. "+
+	also := ""
+	if e.Unpriced > 0 {
+		also = fmt.Sprintf("%d more have no price, which a budget needs: give them one in the config. ", e.Unpriced)
+	}
+	return fmt.Sprintf("no model can be called: %d fit the request and none of their upstreams has a key here. %s"+
 		"Set %s and start the server again, or add an upstream without a key to the config, "+
-		`such as a local server: {id: local, dialect: openai, base_url: "http://127.0.0.1:8000/v1"}`, e.Models, keys)
+		`such as a local server: {id: local, dialect: openai, base_url: "http://127.0.0.1:8000/v1"}`, e.Models, also, keys)
 }
 
 // AttemptsError means that no attempt brought any content. The caller may be

@@ -78,10 +78,10 @@ func (r *Router) begin(ctx context.Context, req *CompleteRequest) (*completion, 
 		return nil, ErrNoLedger
 	}
 	in := req.Request
-	in.Demand.CallableOnly = true
+	in.Demand.CallableOnly, in.Demand.Spends = true, true
 	rec, rules, err := r.route(ctx, &in)
 	if err != nil {
-		return nil, notCallable(err, rules, &in.Demand)
+		return nil, refusedBecause(err, rules, &in.Demand)
 	}
 	c := &completion{
 		r: r, req: req, rec: rec, rules: rules, most: max(rules.Completion.MaxAttempts, 1),
@@ -95,14 +95,24 @@ func (r *Router) begin(ctx context.Context, req *CompleteRequest) (*completion, 
 	return c, nil
 }
 
-// notCallable turns the refusal of models that only lack a key into one that
-// says which.
-func notCallable(err error, rules *Rules, d *Demand) error {
+// refusedBecause turns the refusal of models that only lack a key into one that
+// says which, and that of models that only lack a price into ErrUnpriced.
+func refusedBecause(err error, rules *Rules, d *Demand) error {
 	var none *NoEligibleError
-	if !errors.As(err, &none) || none.Removed[RejectedNotCallable] == 0 {
+	if !errors.As(err, &none) {
 		return err
 	}
-	e := &NotCallableError{Models: none.Removed[RejectedNotCallable]}
+	unpriced := 0
+	if rules.Accounts.Budget.Window != "" {
+		unpriced = none.Removed[RejectedPriceUnknown]
+	}
+	switch {
+	case none.Removed[RejectedNotCallable] == 0 && unpriced == 0:
+		return err
+	case none.Removed[RejectedNotCallable] == 0:
+		return fmt.Errorf("%w: %w", ErrUnpriced, err)
+	}
+	e := &NotCallableError{Models: none.Removed[RejectedNotCallable], Unpriced: unpriced}
 	for _, m := range rules.Catalog.Models() {
 		if len(d.Override.Models) > 0 && !slices.Contains(d.Override.Models, m.ID) {
 			continue
@@ -189,10 +199,6 @@ func (c *completion) reserve(ctx context.Context, maxCost Opt[NanoUSD]) error {
 		if c.r.cfg.Ledger == nil {
 			return fmt.Errorf("reserve: %w: a budget is set and no ledger is kept", ErrLedger)
 		}
-		c.plan = slices.DeleteFunc(c.plan, func(x Candidate) bool { return !x.PriceKnown })
-		if len(c.plan) == 0 {
-			return ErrUnpriced
-		}
 	}
 	c.hold(maxCost)
 	if c.r.cfg.Ledger == nil {
@@ -209,7 +215,7 @@ func (c *completion) reserve(ctx context.Context, maxCost Opt[NanoUSD]) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &poor), errors.As(err, &twice), errors.Is(err, ErrIdempotencyConflict):
+	case errors.As(err, &poor), errors.As(err, &twice), errors.Is(err, ErrIdempotencyConflict), errors.Is(err, ErrUnpriced):
 		return fmt.Errorf("reserve: %w", err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("reserve: %w", context.Cause(ctx))

@@ -254,3 +254,61 @@ func TestScoresAreKeptByBundleAndText(t *testing.T) {
 	_, err = router.NewScoreCache(0)
 	require.Error(t, err)
 }
+
+// With a budget a model of unknown price cannot be held for, so the decision
+// itself passes it over and says why: it never names one model while another is
+// called.
+func TestABudgetPassesOverModelsWithoutAPrice(t *testing.T) {
+	unprice := func(r *router.Rules) {
+		text := strings.Replace(completeConfig, `price: {input: "$1/M", output: "$10/M", source: s, date: "2026-01-01"}`, "price: {}", 1)
+		parsed, err := router.ParseConfig([]byte(text), "unpriced.yaml", func(string) string { return "" })
+		require.NoError(t, err)
+		*r = *parsed
+	}
+	budget := func(r *router.Rules, _ *router.Config) {
+		unprice(r)
+		r.Accounts.Budget = router.Budget{Limit: 1 << 50, Window: router.WindowDay}
+	}
+	b := newBench(t, whole, budget)
+	req := prompt()
+	req.Request.Explain = true
+	for e, err := range b.r.Complete(t.Context(), req) {
+		require.NoError(t, err)
+		switch e := e.(type) {
+		case *router.Decided:
+			assert.Equal(t, "other", e.Record.Decision.Chosen.Model.ID)
+			for _, c := range e.Record.Decision.Rejected {
+				if c.Model.ID == "main" {
+					assert.Equal(t, router.RejectedPriceUnknown, c.Rejection)
+					assert.Contains(t, c.Detail, "a budget is set")
+				}
+			}
+			receipt, err := e.Record.Receipt()
+			require.NoError(t, err)
+			assert.Contains(t, string(receipt), `"Spends":true`, "the decision can be made anew")
+			again, err := b.rules.Decide(e.Record.Demand)
+			require.NoError(t, err)
+			assert.Equal(t, "other", again.Chosen.Model.ID)
+		case *router.Done:
+			assert.Equal(t, "other", e.Model)
+			assert.Equal(t, "other", e.Attempts[0].Model)
+		}
+	}
+	assert.Equal(t, []string{"other@d"}, b.caller.calls)
+	rec, err := b.r.Route(t.Context(), &req.Request)
+	require.NoError(t, err)
+	assert.Equal(t, "main", rec.Decision.Chosen.Model.ID, "Route spends nothing")
+
+	o := hear(t.Context(), b.r, prompt("main"))
+	require.ErrorIs(t, o.err, router.ErrUnpriced)
+	assert.Equal(t, "!", o.order)
+	o = hear(t.Context(), b.r, prompt("main", "locked"))
+	var nobody *router.NotCallableError
+	require.ErrorAs(t, o.err, &nobody)
+	assert.Equal(t, 1, nobody.Unpriced)
+	assert.ErrorContains(t, o.err, "1 more have no price")
+	assert.Len(t, b.caller.calls, 1)
+
+	b = newBench(t, whole, func(r *router.Rules, _ *router.Config) { unprice(r) })
+	require.NoError(t, hear(t.Context(), b.r, prompt("main")).err, "without a budget an unknown price is only unknown")
+}

@@ -66,7 +66,10 @@ type Demand struct {
 	Allow, Deny    []string
 	Required       Capabilities
 	CallableOnly   bool
-	Provider       ProviderRules
+	// Spends is whether the model will be called: where a budget is set, a model
+	// of unknown price is then rejected, because nothing can be held for it.
+	Spends   bool `json:",omitzero"`
+	Provider ProviderRules
 	// Rule is the id of the config's rule that matched; "" for none.
 	Rule string
 	// Session is what earlier turns say; zero without a session.
@@ -177,7 +180,7 @@ func (d *Decision) Explanation() string {
 // ErrUnknownModel or ErrUnknownRule wrapped, *ContextTooLongError or
 // *NoEligibleError.
 func (r *Rules) Decide(d Demand) (Decision, error) {
-	f := filter{demand: &d, catalog: r.Catalog, request: d.Limits, sessions: r.Sessions}
+	f := filter{demand: &d, catalog: r.Catalog, request: d.Limits, sessions: r.Sessions, budgeted: d.Spends && r.Accounts.Budget.Window != ""}
 	if err := f.settle(r); err != nil {
 		return Decision{}, err
 	}

@@ -23,8 +23,10 @@ type filter struct {
 	request, limits Limits
 	// calibrated is whether the gap is the guarantee's.
 	calibrated bool
-	sessions   SessionPolicy
-	removed    [numRejections]bool
+	// budgeted is whether the call is held against a budget.
+	budgeted bool
+	sessions SessionPolicy
+	removed  [numRejections]bool
 	// needed is the expected quality that is good enough.
 	needed float64
 	// sessionFloor is the tier that the session holds; 0 where it removed nothing.
@@ -172,7 +174,7 @@ func (f *filter) reject(c *Candidate) Rejection {
 		return RejectedContextWindow
 	case m.Tier == DomainSpecialist && !f.inDomain(m):
 		return RejectedDomain
-	case (l.MaxCost.Set || l.MaxOutputPrice.Set) && !c.PriceKnown:
+	case (l.MaxCost.Set || l.MaxOutputPrice.Set || f.budgeted) && !c.PriceKnown:
 		return RejectedPriceUnknown
 	case l.MaxOutputPrice.Set && m.rates.output > l.MaxOutputPrice.Value:
 		return RejectedMaxPrice
@@ -270,6 +272,9 @@ func (f *filter) detail(c *Candidate) string {
 		}
 		return text
 	case RejectedPriceUnknown:
+		if f.budgeted {
+			return "its price is unknown, and a budget is set"
+		}
 		return "its price is unknown, and a limit on cost was set"
 	case RejectedMaxPrice:
 		return fmt.Sprintf("its output price is %s/M, the ceiling %s/M", m.rates.output, l.MaxOutputPrice.Value)

@@ -130,7 +130,7 @@ const (
 	Rejection_REJECTION_MAX_COST Rejection = 8
 	// Its output price is above the ceiling.
 	Rejection_REJECTION_MAX_PRICE Rejection = 9
-	// Its price is unknown, and a limit on cost was set.
+	// Its price is unknown, and a limit on cost or, in Complete, a budget was set.
 	Rejection_REJECTION_PRICE_UNKNOWN Rejection = 10
 	// Its expected time to first token is above max_ttft, or unknown.
 	Rejection_REJECTION_MAX_TTFT Rejection = 11
