@@ -99,6 +99,20 @@ type Call struct {
 	Input      *Input
 	// MaxOutputTokens is the output limit that the provider is given, above 0.
 	MaxOutputTokens int64
+	// Timeouts bound the call; a zero one is the Caller's own default.
+	Timeouts Timeouts
+}
+
+// Timeouts bound one call of a provider.
+type Timeouts struct {
+	// Connect bounds DNS, TCP and TLS each.
+	Connect time.Duration
+	// FirstContent ends a call that brings no content, Idle one that brings
+	// nothing more. Time that the receiver takes does not count.
+	FirstContent, Idle time.Duration
+	// Attempt ends a call however much it brings, the receiver's time included;
+	// 0 for no bound but the caller's deadline.
+	Attempt time.Duration
 }
 
 // Chunk is a piece of an answer. Of Text, Reasoning and Tool at most one is set;

@@ -98,6 +98,13 @@ type Upstream struct {
 	KeyEnv, KeyFile string
 	Data            DataCollection
 	Region          string
+	// AllowPrivate is whether the base URL's host, though a public name, may
+	// resolve to a private address.
+	AllowPrivate bool
+	// Proxy is the http(s) address of the proxy that calls go through; "" for none.
+	Proxy string
+	// Timeouts are the upstream's own; a zero one is the completion rules'.
+	Timeouts Timeouts
 	// Callable is whether the key was found when the config was read.
 	Callable bool
 }

@@ -6,8 +6,11 @@ import (
 	"time"
 )
 
-// errSilent ends an attempt that brings nothing.
-var errSilent = errors.New("the provider sent nothing for too long")
+// errSilent ends an attempt that brings nothing, errLong one that goes on.
+var (
+	errSilent = errors.New("the provider sent nothing for too long")
+	errLong   = errors.New("the call took longer than attempt_timeout")
+)
 
 // picked is the deployment that is called next.
 type picked struct {
@@ -167,10 +170,15 @@ func (c *completion) attempt(ctx context.Context, p picked, yield func(Event, er
 			c.note(ctx, end, &record)
 		}
 	}()
-	limits := &c.rules.Completion
-	silence := time.AfterFunc(limits.FirstContentTimeout, func() { cancel(errSilent) })
+	limits := c.rules.Completion.of(p.lease.deployment.Upstream)
+	silence := time.AfterFunc(limits.FirstContent, func() { cancel(errSilent) })
 	defer silence.Stop()
-	call := &Call{Model: p.candidate.Model, Deployment: p.lease.deployment, Input: &c.req.Input, MaxOutputTokens: p.candidate.MaxOutput}
+	if limits.Attempt > 0 {
+		defer time.AfterFunc(limits.Attempt, func() { cancel(errLong) }).Stop()
+	}
+	call := &Call{
+		Model: p.candidate.Model, Deployment: p.lease.deployment, Input: &c.req.Input, MaxOutputTokens: p.candidate.MaxOutput, Timeouts: limits,
+	}
 	for chunk, err := range c.r.cfg.Caller.Stream(ctx, call) {
 		if err != nil {
 			end.err = err
@@ -179,7 +187,7 @@ func (c *completion) attempt(ctx context.Context, p picked, yield func(Event, er
 		end.chunk(&chunk)
 		if !chunk.Content() {
 			if end.pieces > 0 {
-				silence.Reset(limits.IdleTimeout)
+				silence.Reset(limits.Idle)
 			}
 			continue
 		}
@@ -193,7 +201,7 @@ func (c *completion) attempt(ctx context.Context, p picked, yield func(Event, er
 			c.gone = true
 			break
 		}
-		silence.Reset(limits.IdleTimeout)
+		silence.Reset(limits.Idle)
 	}
 	returned = true
 	c.note(ctx, end, &record)
@@ -218,8 +226,8 @@ func (c *completion) note(ctx context.Context, end *ending, a *AttemptRecord) {
 	case end.err == nil && end.finish != 0:
 	case end.err == nil:
 		end.failure = &UpstreamError{Kind: FailureProtocol, Upstream: up, Err: errors.New("the stream ended without a finish reason")}
-	case errors.Is(context.Cause(ctx), errSilent):
-		end.failure = &UpstreamError{Kind: FailureTimeout, Upstream: up, Err: errSilent}
+	case errors.Is(context.Cause(ctx), errSilent), errors.Is(context.Cause(ctx), errLong):
+		end.failure = &UpstreamError{Kind: FailureTimeout, Upstream: up, Err: context.Cause(ctx)}
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		end.failure, end.late = &UpstreamError{Kind: FailureTimeout, Upstream: up, Err: context.DeadlineExceeded}, true
 		counts = end.pieces == 0 && a.Duration >= patience

@@ -114,20 +114,29 @@ type fileConfig struct {
 }
 
 type fileCompletion struct {
-	MaxAttempts         int      `yaml:"max_attempts"`
-	RetryBudget         *float64 `yaml:"retry_budget"`
-	FirstContentTimeout string   `yaml:"first_content_timeout"`
-	IdleTimeout         string   `yaml:"idle_timeout"`
+	MaxAttempts int          `yaml:"max_attempts"`
+	RetryBudget *float64     `yaml:"retry_budget"`
+	Timeouts    fileTimeouts `yaml:",inline"`
+}
+
+type fileTimeouts struct {
+	Connect      string `yaml:"connect_timeout"`
+	FirstContent string `yaml:"first_content_timeout"`
+	Idle         string `yaml:"idle_timeout"`
+	Attempt      string `yaml:"attempt_timeout"`
 }
 
 type fileUpstream struct {
-	ID             string `yaml:"id"`
-	Dialect        string `yaml:"dialect"`
-	BaseURL        string `yaml:"base_url"`
-	KeyEnv         string `yaml:"key_env"`
-	KeyFile        string `yaml:"key_file"`
-	DataCollection string `yaml:"data_collection"`
-	Region         string `yaml:"region"`
+	ID             string       `yaml:"id"`
+	Dialect        string       `yaml:"dialect"`
+	BaseURL        string       `yaml:"base_url"`
+	KeyEnv         string       `yaml:"key_env"`
+	KeyFile        string       `yaml:"key_file"`
+	DataCollection string       `yaml:"data_collection"`
+	Region         string       `yaml:"region"`
+	AllowPrivate   bool         `yaml:"allow_private"`
+	Proxy          string       `yaml:"proxy"`
+	Timeouts       fileTimeouts `yaml:",inline"`
 }
 
 type fileModel struct {

@@ -3,6 +3,7 @@ package router_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -158,7 +159,12 @@ func TestSchemaKnowsEveryKey(t *testing.T) {
 func fields(typ reflect.Type) map[string]reflect.Type {
 	out := map[string]reflect.Type{}
 	for i := range typ.NumField() {
-		out[typ.Field(i).Tag.Get("yaml")] = typ.Field(i).Type
+		f := typ.Field(i)
+		if f.Tag.Get("yaml") == ",inline" { // its keys stand among this struct's
+			maps.Copy(out, fields(f.Type))
+			continue
+		}
+		out[f.Tag.Get("yaml")] = f.Type
 	}
 	return out
 }

@@ -103,7 +103,10 @@ func (b *builder) upstream(path string, f *fileUpstream, getenv func(string) str
 	if f.KeyEnv != "" && f.KeyFile != "" {
 		b.fault(path+".key_file", "stands beside key_env: keep one of the two")
 	}
-	out := &Upstream{ID: f.ID, Dialect: f.Dialect, BaseURL: f.BaseURL, KeyEnv: f.KeyEnv, KeyFile: f.KeyFile, Region: f.Region, Data: DataAllow}
+	out := &Upstream{
+		ID: f.ID, Dialect: f.Dialect, BaseURL: f.BaseURL, KeyEnv: f.KeyEnv, KeyFile: f.KeyFile, Region: f.Region, Data: DataAllow,
+		AllowPrivate: f.AllowPrivate, Proxy: b.proxy(path+".proxy", f.Proxy), Timeouts: b.timeouts(path, &f.Timeouts),
+	}
 	switch f.DataCollection {
 	case "", "allow":
 	case "deny":
@@ -121,6 +124,19 @@ func (b *builder) upstream(path string, f *fileUpstream, getenv func(string) str
 		out.Callable = true
 	}
 	return out
+}
+
+// proxy reads a proxy's address. One with a password is refused: secrets never
+// stand in a config.
+func (b *builder) proxy(path, text string) string {
+	if text == "" {
+		return ""
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		b.fault(path, "%q is no proxy's http(s) address: write scheme, host and port, such as http://proxy.internal:3128, without user info", redactURL(u))
+	}
+	return text
 }
 
 func redactURL(u *url.URL) string {

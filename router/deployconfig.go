@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -46,15 +47,24 @@ type CompletionRules struct {
 	// RetryBudget is the share of the last calls that may be retries of
 	// deployments not known to work; three are always allowed.
 	RetryBudget float64
-	// FirstContentTimeout ends an attempt that brings no content, IdleTimeout one
-	// that brings nothing more.
-	FirstContentTimeout, IdleTimeout time.Duration
+	// Timeouts are those of upstreams that set none of their own.
+	Timeouts Timeouts
+}
+
+// of returns the timeouts of calls of an upstream.
+func (r *CompletionRules) of(u *Upstream) Timeouts {
+	own, all := &u.Timeouts, &r.Timeouts
+	return Timeouts{
+		Connect: cmp.Or(own.Connect, all.Connect), FirstContent: cmp.Or(own.FirstContent, all.FirstContent),
+		Idle: cmp.Or(own.Idle, all.Idle), Attempt: cmp.Or(own.Attempt, all.Attempt),
+	}
 }
 
 // The defaults of CompletionRules: a model that reasons may be silent for long.
 const (
 	DefaultMaxAttempts         = 3
 	DefaultRetryBudget         = 0.2
+	DefaultConnectTimeout      = 10 * time.Second
 	DefaultFirstContentTimeout = 2 * time.Minute
 	DefaultIdleTimeout         = time.Minute
 )
@@ -109,7 +119,7 @@ func (b *builder) traffic(path string, f *fileDeployment, d Deployment) Deployme
 func (b *builder) completion(path string, f *fileCompletion) CompletionRules {
 	r := CompletionRules{
 		MaxAttempts: DefaultMaxAttempts, RetryBudget: DefaultRetryBudget,
-		FirstContentTimeout: DefaultFirstContentTimeout, IdleTimeout: DefaultIdleTimeout,
+		Timeouts: Timeouts{Connect: DefaultConnectTimeout, FirstContent: DefaultFirstContentTimeout, Idle: DefaultIdleTimeout},
 	}
 	if f.MaxAttempts != 0 {
 		r.MaxAttempts = f.MaxAttempts
@@ -121,11 +131,19 @@ func (b *builder) completion(path string, f *fileCompletion) CompletionRules {
 		r.RetryBudget = *f.RetryBudget
 		b.within(path+".retry_budget", r.RetryBudget, 0, 1)
 	}
-	if f.FirstContentTimeout != "" {
-		r.FirstContentTimeout = b.duration(path+".first_content_timeout", f.FirstContentTimeout)
-	}
-	if f.IdleTimeout != "" {
-		r.IdleTimeout = b.duration(path+".idle_timeout", f.IdleTimeout)
-	}
+	set := b.timeouts(path, &f.Timeouts)
+	r.Timeouts = r.of(&Upstream{Timeouts: set})
 	return r
+}
+
+// timeouts reads those that are written; the others are 0.
+func (b *builder) timeouts(path string, f *fileTimeouts) Timeouts {
+	t := Timeouts{
+		Connect: b.duration(path+".connect_timeout", f.Connect), FirstContent: b.duration(path+".first_content_timeout", f.FirstContent),
+		Idle: b.duration(path+".idle_timeout", f.Idle), Attempt: b.duration(path+".attempt_timeout", f.Attempt),
+	}
+	if t.Attempt > 0 && t.FirstContent > t.Attempt {
+		b.fault(path+".first_content_timeout", "is %s, longer than attempt_timeout, %s, which ends the call before: lower the one or raise the other", t.FirstContent, t.Attempt)
+	}
+	return t
 }

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/weirhq/weir/router"
@@ -20,6 +22,8 @@ type Config struct {
 	// environment and file system. Both must be safe for concurrent use.
 	Getenv   func(string) string
 	ReadFile func(string) ([]byte, error)
+
+	// What follows counts where a call sets no timeout of its own.
 
 	// ConnectTimeout bounds DNS, TCP and TLS each; 0 means 10 s.
 	ConnectTimeout time.Duration
@@ -37,12 +41,6 @@ type Config struct {
 	// minutes.
 	MaxRetryAfter time.Duration
 
-	// AllowPrivate lists hosts of base URLs that may resolve to private
-	// addresses; see the package's comment. Link-local ones are refused even so.
-	AllowPrivate []string
-	// Proxy is an HTTP proxy for all calls; nil means none. With one, the check
-	// of addresses sees the proxy's and the proxy must do its own.
-	Proxy *url.URL
 	// Now is the clock for Retry-After dates; nil means time.Now.
 	Now func() time.Time
 }
@@ -51,10 +49,22 @@ type Config struct {
 // concurrent use.
 type Client struct {
 	cfg Config
-	// http is used without an http.Client around it, which would look at
+
+	mu sync.Mutex
+	// roads are used without an http.Client around them, which would look at
 	// redirects and cookies.
-	http *http.Transport
+	roads map[road]*http.Transport
 }
+
+// road is how an upstream is reached: what differs in it shares no connection.
+type road struct {
+	allowPrivate bool
+	proxy        string
+	connect      time.Duration
+}
+
+// maxRoads bounds what reloads of configs can gather.
+const maxRoads = 64
 
 var _ router.Caller = (*Client)(nil)
 
@@ -84,9 +94,6 @@ func New(cfg Config) (*Client, error) {
 	case cfg.MaxStreamBytes == 0:
 		cfg.MaxStreamBytes = 64 << 20
 	}
-	if cfg.Proxy != nil && (cfg.Proxy.Host == "" || cfg.Proxy.Scheme != "http" && cfg.Proxy.Scheme != "https") {
-		faults = append(faults, fmt.Errorf("proxy %q is no http or https address with a host", cfg.Proxy.Redacted()))
-	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("upstream config: %w", errors.Join(faults...))
 	}
@@ -99,15 +106,42 @@ func New(cfg Config) (*Client, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Client{cfg: cfg, http: newTransport(&cfg)}, nil
+	return &Client{cfg: cfg, roads: map[road]*http.Transport{}}, nil
+}
+
+// transport returns the one of the call's upstream.
+func (c *Client) transport(call *router.Call) (*http.Transport, error) {
+	u := call.Deployment.Upstream
+	r := road{u.AllowPrivate, u.Proxy, cmp.Or(call.Timeouts.Connect, c.cfg.ConnectTimeout)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.roads[r]; ok {
+		return t, nil
+	}
+	t, err := newTransport(r)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.roads) >= maxRoads {
+		c.closeIdle()
+		clear(c.roads) // running calls keep theirs to their end
+	}
+	c.roads[r] = t
+	return t, nil
 }
 
 // newTransport unpacks nothing, and keeps enough connections for many streams.
-func newTransport(cfg *Config) *http.Transport {
-	guard := newGuard(cfg)
+func newTransport(r road) (*http.Transport, error) {
+	var proxy *url.URL
+	if r.proxy != "" {
+		var err error
+		if proxy, err = url.Parse(r.proxy); err != nil || proxy.Host == "" || proxy.User != nil || (proxy.Scheme != "http" && proxy.Scheme != "https") {
+			return nil, errors.New("proxy is no http(s) address without user info: correct the config")
+		}
+	}
 	transport := &http.Transport{
-		DialContext:            guard.dialer(nil),
-		TLSHandshakeTimeout:    cfg.ConnectTimeout,
+		DialContext:            newGuard(r, proxy).dialer(nil),
+		TLSHandshakeTimeout:    r.connect,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true,
 		MaxIdleConns:           1024,
@@ -115,15 +149,25 @@ func newTransport(cfg *Config) *http.Transport {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	if cfg.Proxy != nil {
-		transport.Proxy = http.ProxyURL(cfg.Proxy)
+	if proxy != nil {
+		transport.Proxy = http.ProxyURL(proxy)
 	}
-	return transport
+	return transport, nil
 }
 
 // CloseIdle closes pooled connections that no call uses. Call it when no more
 // calls come; calls after it work.
-func (c *Client) CloseIdle() { c.http.CloseIdleConnections() }
+func (c *Client) CloseIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeIdle()
+}
+
+func (c *Client) closeIdle() {
+	for _, t := range c.roads {
+		t.CloseIdleConnections()
+	}
+}
 
 // Stream implements router.Caller.
 func (c *Client) Stream(ctx context.Context, call *router.Call) iter.Seq2[router.Chunk, error] {

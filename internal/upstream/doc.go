@@ -21,7 +21,7 @@
 // OpenAI: a finish_reason, then "data: [DONE]". Anthropic: a stop_reason, then
 // message_stop. Gemini has no terminator: a finishReason, then a clean end of
 // the body. Anything else - an early end, a reset, silence longer than
-// Config.IdleTimeout, JSON that does not parse, an error event, an event of
+// the idle timeout, JSON that does not parse, an error event, an event of
 // unknown type that may carry an answer, content after the finish - is an
 // error. Finish is yielded with the last chunk, after the terminator, and never
 // before: whoever has seen a finish reason has the whole answer. Usage is
@@ -53,8 +53,9 @@
 // private and other addresses that are not of the public internet are refused
 // too, unless the base URL's host is itself an address, or a name that only a
 // private network resolves (localhost, a single label such as a container's,
-// .internal, .local, .localhost, .home.arpa, .lan, .svc), or is listed in
-// Config.AllowPrivate. A public name that suddenly resolves to 10.0.0.1 gets no
+// .internal, .local, .localhost, .home.arpa, .lan, .svc), or its upstream has
+// AllowPrivate. Through an upstream's Proxy the check sees the proxy's address,
+// and the proxy must do its own. A public name that suddenly resolves to 10.0.0.1 gets no
 // key.
 //
 // Keys are read at every call, so that a rotated one works at once, and stand in

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"syscall"
@@ -18,18 +19,18 @@ var errAddressRefused = errors.New("the address is refused")
 // guard dials, and looks at every address after DNS and before a connection.
 type guard struct {
 	timeout time.Duration
-	allow   []string
+	// all is whether every host may resolve to a private address, proxy the one
+	// host that may in any case.
+	all     bool
+	proxy   string
 	never   []netip.Prefix
 	private []netip.Prefix
 }
 
-func newGuard(cfg *Config) *guard {
-	g := &guard{timeout: cfg.ConnectTimeout}
-	for _, host := range cfg.AllowPrivate {
-		g.allow = append(g.allow, canonicalHost(host))
-	}
-	if cfg.Proxy != nil {
-		g.allow = append(g.allow, canonicalHost(cfg.Proxy.Hostname()))
+func newGuard(r road, proxy *url.URL) *guard {
+	g := &guard{timeout: r.connect, all: r.allowPrivate}
+	if proxy != nil {
+		g.proxy = canonicalHost(proxy.Hostname())
 	}
 	g.never = prefixes(
 		"169.254.0.0/16", "fe80::/10", "224.0.0.0/4", "ff00::/8", "0.0.0.0/8", "::/128", "255.255.255.255/32",
@@ -75,7 +76,7 @@ func (g *guard) dialer(resolver *net.Resolver) func(ctx context.Context, network
 			return nil, fmt.Errorf("dial: %w", err)
 		}
 		host = canonicalHost(host)
-		private := privateName(host) || slices.Contains(g.allow, host)
+		private := g.all || privateName(host) || host == g.proxy
 		d := net.Dialer{
 			Timeout: g.timeout, KeepAlive: 30 * time.Second, Resolver: resolver,
 			ControlContext: func(_ context.Context, _, resolved string, _ syscall.RawConn) error {
@@ -98,7 +99,7 @@ func (g *guard) check(resolved string, private bool) error {
 			return fmt.Errorf("%w: the host resolves to a link-local, metadata, multicast or unspecified address", errAddressRefused)
 		}
 		if !private && slices.ContainsFunc(g.private, within) {
-			return fmt.Errorf("%w: a public name resolves to a private address; list the host under AllowPrivate if that is meant", errAddressRefused)
+			return fmt.Errorf("%w: a public name resolves to a private address; write allow_private: true to its upstream if that is meant", errAddressRefused)
 		}
 	}
 	return nil

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -86,7 +85,7 @@ var hostile = []struct {
 }
 
 func TestAddresses(t *testing.T) {
-	g := newGuard(&Config{})
+	g := newGuard(road{connect: time.Second}, nil)
 	for _, x := range hostile {
 		at := netip.AddrPortFrom(netip.MustParseAddr(x.ip), 443).String()
 		require.ErrorIs(t, g.check(at, false), errAddressRefused, x.ip)
@@ -249,7 +248,7 @@ func TestRebinding(t *testing.T) {
 	}()
 	defer l.Close()
 	_, port, _ := net.SplitHostPort(l.Addr().String())
-	g := newGuard(&Config{ConnectTimeout: time.Second})
+	g := newGuard(road{connect: time.Second}, nil)
 	resolver := loopbackDNS(t)
 	for host, want := range map[string]bool{"api.example.com": false, "llm.corp.internal": true} {
 		before := connected.Load()
@@ -263,7 +262,7 @@ func TestRebinding(t *testing.T) {
 		require.ErrorIs(t, err, errAddressRefused)
 		assert.Equal(t, before, connected.Load())
 	}
-	g = newGuard(&Config{ConnectTimeout: time.Second, AllowPrivate: []string{"API.example.com."}})
+	g = newGuard(road{connect: time.Second, allowPrivate: true}, nil)
 	conn, err := g.dialer(resolver)(t.Context(), "tcp", net.JoinHostPort("api.example.com", port))
 	require.NoError(t, err)
 	_ = conn.Close()
@@ -281,17 +280,16 @@ func TestProxies(t *testing.T) {
 	t.Setenv("HTTPS_PROXY", proxy.URL)
 	u := &router.Upstream{ID: "u", Dialect: "openai", BaseURL: "http://upstream.invalid/v1"}
 	for _, configured := range []bool{false, true} {
-		var cfg Config
 		if configured {
-			at, err := url.Parse(proxy.URL)
-			require.NoError(t, err)
-			cfg.Proxy = at
+			u.Proxy = proxy.URL
 		}
-		c, err := New(cfg)
+		c, err := New(Config{})
 		require.NoError(t, err)
 		// The standard library reads the environment's once a process, so that
 		// asking it is no proof: it must not be asked.
-		require.Equal(t, configured, c.http.Proxy != nil)
+		transport, err := c.transport(ask(u, "hi"))
+		require.NoError(t, err)
+		require.Equal(t, configured, transport.Proxy != nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		for _, err := range c.Stream(ctx, ask(u, "hi")) {
 			require.Error(t, err)

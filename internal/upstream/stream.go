@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,14 @@ func (s *stream) run(ctx context.Context, yield func(router.Chunk, error) bool) 
 	}
 }
 
+func (s *stream) firstByte() time.Duration {
+	return cmp.Or(s.call.Timeouts.FirstContent, s.client.cfg.FirstByteTimeout)
+}
+
+func (s *stream) idle() time.Duration {
+	return cmp.Or(s.call.Timeouts.Idle, s.client.cfg.IdleTimeout)
+}
+
 func (s *stream) fail(kind router.FailureKind, status int, cause error) error {
 	return &router.UpstreamError{Kind: kind, Upstream: s.upstream.ID, Status: status, Err: cause}
 }
@@ -83,10 +92,14 @@ func (s *stream) attempt(ctx context.Context, emit func(router.Chunk) bool) erro
 	req.Header.Set("Accept-Encoding", "identity")
 	req.Header.Set("User-Agent", "weir")
 
-	watch := newWatch(cancel, s.client.cfg.FirstByteTimeout, s.client.cfg.IdleTimeout)
+	transport, err := s.client.transport(s.call)
+	if err != nil {
+		return s.fail(router.FailureBadRequest, 0, err)
+	}
+	watch := newWatch(cancel, s.firstByte(), s.idle())
 	defer watch.stop()
 	watch.arm()
-	resp, err := s.client.http.RoundTrip(req)
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return s.broken(ctx, 0, err)
 	}
@@ -182,9 +195,9 @@ func (s *stream) broken(ctx context.Context, status int, err error) error {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(cause, errFirstByte):
-		return s.fail(router.FailureTimeout, status, fmt.Errorf("%w: %s", errFirstByte, s.client.cfg.FirstByteTimeout))
+		return s.fail(router.FailureTimeout, status, fmt.Errorf("%w: %s", errFirstByte, s.firstByte()))
 	case errors.Is(cause, errIdle):
-		return s.fail(router.FailureTimeout, status, fmt.Errorf("%w: %s", errIdle, s.client.cfg.IdleTimeout))
+		return s.fail(router.FailureTimeout, status, fmt.Errorf("%w: %s", errIdle, s.idle()))
 	case errors.Is(cause, context.DeadlineExceeded):
 		return s.fail(router.FailureTimeout, status, context.DeadlineExceeded)
 	case cause != nil:
