@@ -110,7 +110,7 @@ func refusedBecause(err error, rules *Rules, d *Demand) error {
 	case none.Removed[RejectedNotCallable] == 0 && unpriced == 0:
 		return err
 	case none.Removed[RejectedNotCallable] == 0:
-		return fmt.Errorf("%w: %w", ErrUnpriced, err)
+		return ErrUnpriced
 	}
 	e := &NotCallableError{Models: none.Removed[RejectedNotCallable], Unpriced: unpriced}
 	for _, m := range rules.Catalog.Models() {

@@ -301,6 +301,8 @@ func TestABudgetPassesOverModelsWithoutAPrice(t *testing.T) {
 
 	o := hear(t.Context(), b.r, prompt("main"))
 	require.ErrorIs(t, o.err, router.ErrUnpriced)
+	var none *router.NoEligibleError
+	require.NotErrorAs(t, o.err, &none, "or the caller would be told of no eligible model")
 	assert.Equal(t, "!", o.order)
 	o = hear(t.Context(), b.r, prompt("main", "locked"))
 	var nobody *router.NotCallableError
