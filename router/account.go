@@ -83,6 +83,8 @@ type Settlement struct {
 	BaselineKnown bool
 	// Overhead is what routing itself cost, in the same money.
 	Overhead NanoUSD
+	// ScoreCached is whether the prompt's scores were kept from an earlier call.
+	ScoreCached bool
 }
 
 // Receipt is what the ledger holds of a call.
@@ -100,6 +102,8 @@ type Receipt struct {
 	SavingsKnown bool
 	Baseline     string
 	Usage        Usage
+	// ScoreCached is the settlement's.
+	ScoreCached bool
 }
 
 // UsageQuery asks for sums.

@@ -80,7 +80,7 @@ func (c *completion) failed(end *ending) *AttemptsError {
 func (c *completion) settle(ctx context.Context, status string, done *Done, end *ending) error {
 	s := &Settlement{
 		CallID: c.rec.ID, Time: c.r.cfg.Now(), Status: status, Attempts: c.attempts,
-		PriceVersion: c.rec.ConfigDigest, Overhead: c.rules.Accounts.Overhead,
+		PriceVersion: c.rec.ConfigDigest, Overhead: c.rules.Accounts.Overhead, ScoreCached: c.rec.ScoreCached,
 	}
 	if m := c.baseline(); m != nil {
 		s.Baseline = m.ID
@@ -108,7 +108,7 @@ func (c *completion) settle(ctx context.Context, status string, done *Done, end 
 func (s *Settlement) receipt(done *Done) Receipt {
 	r := Receipt{
 		CallID: s.CallID, PriceVersion: s.PriceVersion, Status: s.Status, Booked: done.Cost + s.Overhead,
-		Baseline: s.Baseline, Usage: done.Usage,
+		Baseline: s.Baseline, Usage: done.Usage, ScoreCached: s.ScoreCached,
 	}
 	if r.SavingsKnown = s.BaselineKnown && done.CostKnown; r.SavingsKnown {
 		r.Savings = s.BaselineCost - r.Booked

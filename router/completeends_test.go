@@ -242,7 +242,10 @@ func TestScoresAreKeptByBundleAndText(t *testing.T) {
 	require.NoError(t, err)
 	b := newBench(t, whole, func(_ *router.Rules, cfg *router.Config) { cfg.ScoreCache = cache })
 	assert.False(t, hear(t.Context(), b.r, prompt()).done[0].ScoreCached)
-	assert.True(t, hear(t.Context(), b.r, prompt()).done[0].ScoreCached)
+	again := hear(t.Context(), b.r, prompt()).done[0]
+	assert.True(t, again.ScoreCached)
+	assert.True(t, b.book.settled["id-2"].ScoreCached, "the ledger keeps it for the receipt")
+	assert.False(t, b.book.settled["id-1"].ScoreCached)
 	for _, text := range []string{"one", "two"} { // make room
 		_, err := b.r.Route(t.Context(), ask(text))
 		require.NoError(t, err)

@@ -208,7 +208,8 @@ func (f *talkFlags) say(ctx context.Context, w world, c weirv1.RouterServiceClie
 func (f *talkFlags) problem(err error) error {
 	st := status.Convert(err)
 	if st.Code() == codes.Unavailable && len(st.Details()) == 0 {
-		return fmt.Errorf("no server answers on %s: start one with `weir serve`, or name another by --addr (%s)", f.addr, st.Message())
+		return fmt.Errorf("no server answers on %s: start one with `weir serve` in another terminal, where a provider's key is set (such as ANTHROPIC_API_KEY; "+
+			"`make demo` needs none), or name another by --addr (%s)", f.addr, st.Message())
 	}
 	return errors.New(st.Message())
 }

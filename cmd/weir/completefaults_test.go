@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -60,7 +61,10 @@ type completingServer struct {
 	client   weirv1.RouterServiceClient
 	provider *upstreamtest.Provider
 	books    *ledger.Ledger
-	addr     string
+	// file is the ledger's.
+	file    string
+	metrics http.Handler
+	addr    string
 	// stop is what SIGTERM does.
 	stop context.CancelFunc
 }
@@ -70,7 +74,15 @@ func startCompleting(t *testing.T, budget string) *completingServer {
 	provider, err := upstreamtest.Start("127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, provider.Close()) })
-	rules, err := router.ParseConfig([]byte(completeConfig(provider.URL(), budget)), "test.yaml", func(string) string { return "" })
+	s := startCompletingAt(t, provider.URL(), budget)
+	s.provider = provider
+	return s
+}
+
+// startCompletingAt serves over a provider at the address.
+func startCompletingAt(t *testing.T, url, budget string) *completingServer {
+	t.Helper()
+	rules, err := router.ParseConfig([]byte(completeConfig(url, budget)), "test.yaml", func(string) string { return "" })
 	require.NoError(t, err)
 	logger := slog.New(slog.DiscardHandler)
 	f := completeFlags{ledger: t.TempDir() + "/ledger.db", scoreCache: 100}
@@ -105,7 +117,7 @@ func startCompleting(t *testing.T, budget string) *completingServer {
 	conn, err := grpc.NewClient(addr.String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	return &completingServer{weirv1.NewRouterServiceClient(conn), provider, calls.ledger, addr.String(), stop}
+	return &completingServer{weirv1.NewRouterServiceClient(conn), nil, calls.ledger, f.ledger, metrics.Handler(false), addr.String(), stop}
 }
 
 // told is what a caller saw of one completion.
@@ -161,13 +173,14 @@ func fullAnswer() upstreamtest.Answer {
 // caller hears the truth over gRPC each time: what is incomplete says so, what
 // was sent is never retried, and the ledger has a row for every attempt.
 func TestNothingHurtIsShownAsWhole(t *testing.T) {
-	calls := 105
+	calls := 120
 	if os.Getenv("WEIR_CAMPAIGN") != "" {
 		calls = 1000
 	}
-	c, provider, books := completeServer(t, "")
+	c, provider, books := completeServer(t, "completion: {first_content_timeout: 400ms, idle_timeout: 100ms}\n")
 	kinds := []upstreamtest.FaultKind{
 		upstreamtest.Cut, upstreamtest.Drop, upstreamtest.Reset, upstreamtest.BadJSON, upstreamtest.NoTerminator, upstreamtest.InBandError, upstreamtest.Status,
+		upstreamtest.Stall,
 	}
 	rng := rand.New(rand.NewPCG(2, 3))
 	incomplete, failed := 0, 0
@@ -234,11 +247,13 @@ func TestWhatTheProviderSaidIsWhatIsBooked(t *testing.T) {
 	assert.False(t, done.GetUsage().GetEstimated())
 	assert.Equal(t, int64(11*1000+9*2000), done.GetCostNanoUsd(), "11 tokens at $1 and 9 at $2 a million")
 	assert.Equal(t, done.GetCostNanoUsd(), done.GetReceipt().GetBookedNanoUsd())
+	assert.False(t, done.GetReceipt().GetScoreCached())
+	assert.True(t, complete(t.Context(), t, c, askModel("fake/openai")).completed[0].GetReceipt().GetScoreCached(), "the prompt had been scored")
 
 	twice := complete(t.Context(), t, c, req)
 	assert.Equal(t, codes.AlreadyExists, status.Code(twice.err))
 	assert.Zero(t, twice.decisions+twice.contents)
-	assert.Equal(t, 1, provider.Count(), "no second call")
+	assert.Equal(t, 2, provider.Count(), "no second call")
 	var receipt *weirv1.Receipt
 	for _, d := range status.Convert(twice.err).Details() {
 		if r, ok := d.(*weirv1.Receipt); ok {
@@ -251,7 +266,7 @@ func TestWhatTheProviderSaidIsWhatIsBooked(t *testing.T) {
 
 	usage, err := c.Usage(t.Context(), &weirv1.UsageRequest{GroupBy: []string{"model"}})
 	require.NoError(t, err)
-	require.NotEmpty(t, usage.GetRows())
+	require.Len(t, usage.GetRows(), 2)
 	assert.Equal(t, done.GetCostNanoUsd(), usage.GetRows()[0].GetCostNanoUsd())
 }
 
@@ -262,6 +277,13 @@ func TestHowACompletionFails(t *testing.T) {
 	got := complete(t.Context(), t, c, askModel("fake/openai"))
 	assert.Equal(t, codes.ResourceExhausted, status.Code(got.err))
 	assert.Equal(t, "RATE_LIMITED", reasonIn(t, got.err))
+	var retry *errdetails.RetryInfo
+	for _, d := range status.Convert(got.err).Details() {
+		if r, ok := d.(*errdetails.RetryInfo); ok {
+			retry = r
+		}
+	}
+	assert.Equal(t, 7*time.Second, retry.GetRetryDelay().AsDuration(), "as the provider asked")
 
 	bad := askModel("fake/openai")
 	bad.Tools = []*weirv1.Tool{{Name: "bad name", InputSchemaJson: "[]"}}

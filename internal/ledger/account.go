@@ -265,9 +265,9 @@ func settle(c *conn, s *router.Settlement, sum sums) (receipt router.Receipt, re
 	}
 	u := sum.usage
 	err = c.exec(`UPDATE calls SET open = 0, settled_at = ?, status = ?, attempts = ?, price_version = ?, baseline = ?, baseline_cost = ?, booked = ?, extra = ?, savings = ?,
-		input = ?, cached_input = ?, cache_write = ?, output = ?, reasoning = ?, estimated = ? WHERE id = ?`,
+		input = ?, cached_input = ?, cache_write = ?, output = ?, reasoning = ?, estimated = ?, score_cached = ? WHERE id = ?`,
 		s.Time.UnixNano(), s.Status, len(s.Attempts), s.PriceVersion, s.Baseline, known(s.BaselineCost, s.BaselineKnown), int64(sum.booked), int64(s.Overhead), known(sum.saving, sum.savingKnown),
-		u.Input, u.CachedInput, u.CacheWrite, u.Output, u.Reasoning, bit(u.Estimated), row.id)
+		u.Input, u.CachedInput, u.CacheWrite, u.Output, u.Reasoning, bit(u.Estimated), bit(s.ScoreCached), row.id)
 	if err != nil {
 		return receipt, nil, err
 	}
@@ -285,9 +285,9 @@ func receiptOf(c *conn, callID string) (router.Receipt, callRow, error) {
 	r := router.Receipt{CallID: callID}
 	var savings *int64
 	u := &r.Usage
-	_, err := c.row(`SELECT id, day, bound, open, status, price_version, booked, savings, baseline, input, cached_input, cache_write, output, reasoning, estimated FROM calls WHERE call_id = ?`,
+	_, err := c.row(`SELECT id, day, bound, open, status, price_version, booked, savings, baseline, input, cached_input, cache_write, output, reasoning, estimated, score_cached FROM calls WHERE call_id = ?`,
 		[]any{callID}, &row.id, &row.day, &row.bound, &r.Open, &r.Status, &r.PriceVersion, &r.Booked, &savings, &r.Baseline,
-		&u.Input, &u.CachedInput, &u.CacheWrite, &u.Output, &u.Reasoning, &u.Estimated)
+		&u.Input, &u.CachedInput, &u.CacheWrite, &u.Output, &u.Reasoning, &u.Estimated, &r.ScoreCached)
 	if savings != nil {
 		r.Savings, r.SavingsKnown = router.NanoUSD(*savings), true
 	}

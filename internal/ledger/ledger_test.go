@@ -321,3 +321,23 @@ func TestReaderBesideWriter(t *testing.T) {
 	assert.EqualValues(t, 20, rows[0].Calls)
 	require.NoError(t, dead.Close())
 }
+
+// A ledger of the first schema is brought to the present one with all that it
+// holds, and an old receipt answers as before.
+func TestAnOlderLedgerIsBroughtUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	change(t, path, fmt.Sprintf("%s INSERT INTO migrations VALUES (1, 1); PRAGMA user_version = 1; PRAGMA application_id = %d", schemaV1, applicationID))
+	change(t, path, `INSERT INTO calls (call_id, day, reserved_at, bound, bound_known, model, policy, bundle, config, tier, domain, open, status, booked) VALUES ('old', 1, 86400000000000, 9, 1, 'm', 'p', 'b', 'c', '', '', 0, 'complete', 7)`)
+	change(t, path, "INSERT INTO days VALUES (1, 7, 0)")
+	l, err := Open(t.Context(), Config{Path: path})
+	require.NoError(t, err)
+	assert.Equal(t, Recovery{}, l.Recovery())
+	var r router.Receipt
+	require.NoError(t, l.submit(&op{run: func(c *conn) (err error) { r, _, err = receiptOf(c, "old"); return err }}))
+	assert.EqualValues(t, 7, r.Booked)
+	assert.False(t, r.ScoreCached)
+	require.NoError(t, l.Reserve(t.Context(), ledgertest.Reservation("new", 10)))
+	_, err = l.Settle(t.Context(), ledgertest.Settlement("new", 5))
+	require.NoError(t, err)
+	require.NoError(t, l.Close())
+}

@@ -12,8 +12,10 @@ const applicationID = 0x77656972
 // migrations bring an empty file to the present schema, a version each. A
 // published one is never edited.
 func migrations() []string {
-	return []string{schemaV1}
+	return []string{schemaV1, schemaV2}
 }
+
+const schemaV2 = `ALTER TABLE calls ADD COLUMN score_cached INTEGER NOT NULL DEFAULT 0;`
 
 // Amounts are nano-dollars, times nanoseconds since 1970, durations nanoseconds,
 // days since 1970 in UTC. STRICT refuses a sum that became a float.

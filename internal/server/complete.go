@@ -154,6 +154,7 @@ func receiptOf(r *router.Receipt) *weirv1.Receipt {
 	return &weirv1.Receipt{
 		DecisionId: r.CallID, PriceVersion: r.PriceVersion, BookedNanoUsd: int64(r.Booked), Baseline: r.Baseline,
 		Status: r.Status, Open: r.Open, SavingsNanoUsd: int64(r.Savings), SavingsKnown: r.SavingsKnown,
+		ScoreCached: r.ScoreCached,
 	}
 }
 

@@ -85,12 +85,12 @@ func settledOnce(t *testing.T, l router.Ledger) {
 	assert.Zero(t, total(t, l).Calls, "an open call is not usage")
 
 	s := Settlement("a", 30)
-	s.Overhead = 4
+	s.Overhead, s.ScoreCached = 4, true
 	first, err := l.Settle(ctx, s)
 	require.NoError(t, err)
 	assert.Equal(t, router.Receipt{
 		CallID: "a", PriceVersion: "sha256:c", Status: "complete", Booked: 34, Savings: 26, SavingsKnown: true, Baseline: "big",
-		Usage: s.Attempts[0].Usage,
+		Usage: s.Attempts[0].Usage, ScoreCached: true,
 	}, first)
 
 	again := Settlement("a", 9999)

@@ -1095,7 +1095,9 @@ type Receipt struct {
 	// True while the call is still running.
 	Open bool `protobuf:"varint,7,opt,name=open,proto3" json:"open,omitempty"`
 	// False when a price is unknown, so that nothing can be said of savings.
-	SavingsKnown  bool `protobuf:"varint,8,opt,name=savings_known,json=savingsKnown,proto3" json:"savings_known,omitempty"`
+	SavingsKnown bool `protobuf:"varint,8,opt,name=savings_known,json=savingsKnown,proto3" json:"savings_known,omitempty"`
+	// Whether the prompt's scores were kept from an earlier call, so that nothing was scored for this one.
+	ScoreCached   bool `protobuf:"varint,9,opt,name=score_cached,json=scoreCached,proto3" json:"score_cached,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1186,6 +1188,13 @@ func (x *Receipt) GetSavingsKnown() bool {
 	return false
 }
 
+func (x *Receipt) GetScoreCached() bool {
+	if x != nil {
+		return x.ScoreCached
+	}
+	return false
+}
+
 var File_weir_v1_completion_proto protoreflect.FileDescriptor
 
 const file_weir_v1_completion_proto_rawDesc = "" +
@@ -1259,7 +1268,7 @@ const file_weir_v1_completion_proto_rawDesc = "" +
 	"\rcost_nano_usd\x18\x05 \x01(\x03H\x00R\vcostNanoUsd\x88\x01\x01\x12H\n" +
 	"\x13time_to_first_token\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x10timeToFirstToken\x125\n" +
 	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bdurationB\x10\n" +
-	"\x0e_cost_nano_usd\"\x8e\x02\n" +
+	"\x0e_cost_nano_usd\"\xb1\x02\n" +
 	"\aReceipt\x12\x1f\n" +
 	"\vdecision_id\x18\x01 \x01(\tR\n" +
 	"decisionId\x12#\n" +
@@ -1269,7 +1278,8 @@ const file_weir_v1_completion_proto_rawDesc = "" +
 	"\bbaseline\x18\x05 \x01(\tR\bbaseline\x12\x16\n" +
 	"\x06status\x18\x06 \x01(\tR\x06status\x12\x12\n" +
 	"\x04open\x18\a \x01(\bR\x04open\x12#\n" +
-	"\rsavings_known\x18\b \x01(\bR\fsavingsKnown*z\n" +
+	"\rsavings_known\x18\b \x01(\bR\fsavingsKnown\x12!\n" +
+	"\fscore_cached\x18\t \x01(\bR\vscoreCached*z\n" +
 	"\bToolMode\x12\x19\n" +
 	"\x15TOOL_MODE_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eTOOL_MODE_AUTO\x10\x01\x12\x12\n" +
