@@ -160,6 +160,7 @@ type bench struct {
 	caller *scripted
 	book   *book
 	rules  *router.Rules
+	store  *router.Store
 }
 
 func newBench(t testing.TB, next script, change func(*router.Rules, *router.Config)) *bench {
@@ -180,6 +181,7 @@ func newBench(t testing.TB, next script, change func(*router.Rules, *router.Conf
 	}
 	cfg.Store, err = router.NewStore(classifier.Lexical{}, b.rules)
 	require.NoError(t, err)
+	b.store = cfg.Store
 	b.r, err = router.New(cfg)
 	require.NoError(t, err)
 	return b
