@@ -43,7 +43,7 @@ func completeConfig(url, budget string) string {
 	}
 	b.WriteString("policies:\n  - {id: p, max_quality_gap: 1}\nmodels:\n")
 	for _, d := range []string{"openai", "anthropic", "gemini"} {
-		fmt.Fprintf(&b, "  - id: fake/%s\n    tier: EFFICIENT\n    context_window: 100000\n    max_output_tokens: 1000\n    capabilities: [tools, json]\n"+
+		fmt.Fprintf(&b, "  - id: fake/%s\n    tier: EFFICIENT\n    context_window: 100000\n    max_output_tokens: 1000\n    capabilities: [tools, json, vision]\n    modalities: [text, image]\n"+
 			"    price: {input: \"$1.00/M\", output: \"$2.00/M\", source: test, date: \"2026-01-01\"}\n    deployments: [{upstream: %s, name: m}]\n", d, d)
 	}
 	return b.String()
