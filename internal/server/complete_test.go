@@ -67,6 +67,10 @@ func TestCompleteOfCarriesEveryField(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, router.JSON, got.Request.Demand.Required&^router.Vision&^router.Tools)
 	assert.True(t, got.Input.Format.JSONObject)
+
+	got, err = completeOf(&weirv1.CompleteRequest{Route: textRequest("hi"), Tools: []*weirv1.Tool{{Name: "look", InputSchemaJson: "{}"}}})
+	require.NoError(t, err)
+	assert.Equal(t, router.Tools, got.Request.Demand.Required, "tools that may be called, though none was yet")
 }
 
 // saying yields what it is given, and notes the deadline of the call.
