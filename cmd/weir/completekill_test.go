@@ -31,7 +31,7 @@ import (
 // that a caller was told of is in the ledger once, as it was told, and after
 // recovery nothing is open.
 func TestKilledInMidCompletion(t *testing.T) {
-	kills, atLeast := 4, 10
+	kills, atLeast := 4, 4 // each run lives until its first acknowledgement
 	if os.Getenv("WEIR_CAMPAIGN") != "" {
 		kills, atLeast = 100, 1000
 	}
