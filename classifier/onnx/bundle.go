@@ -38,6 +38,22 @@ func (b *Bundle) Classify(ctx context.Context, text string) (classifier.Scores, 
 }
 
 func (b *Bundle) classify(ctx context.Context, text string) (classifier.Scores, error) {
+	return b.admit(ctx, text, func(text string, shape []float32) (classifier.Scores, error) {
+		fast := asked{b.fast, shape}
+		if b.base == nil {
+			return fast.Classify(ctx, text)
+		}
+		cascade, err := classifier.NewCascade(fast, asked{b.base, shape}, classifier.Band(*b.manifest.Cascade), b.info)
+		if err != nil {
+			return classifier.Scores{}, err
+		}
+		return cascade.Classify(ctx, text)
+	})
+}
+
+// admit keeps the bundle open, takes a place in the gate and hands the clean text
+// with its shape on.
+func (b *Bundle) admit(ctx context.Context, text string, score func(text string, shape []float32) (classifier.Scores, error)) (classifier.Scores, error) {
 	if err := context.Cause(ctx); err != nil {
 		return classifier.Scores{}, err
 	}
@@ -56,15 +72,7 @@ func (b *Bundle) classify(ctx context.Context, text string) (classifier.Scores, 
 	}
 	defer b.gate.leave()
 	shape := classifier.Shape(text) // of the whole text, so read once for both lanes
-	fast := asked{b.fast, shape[:]}
-	if b.base == nil {
-		return fast.Classify(ctx, text)
-	}
-	cascade, err := classifier.NewCascade(fast, asked{b.base, shape[:]}, classifier.Band(*b.manifest.Cascade), b.info)
-	if err != nil {
-		return classifier.Scores{}, err
-	}
-	return cascade.Classify(ctx, text)
+	return score(text, shape[:])
 }
 
 // Info implements classifier.Classifier.

@@ -60,7 +60,7 @@ func modelProbeCommand(w world) *cobra.Command {
 					os.Exit(exitFailed) //nolint:revive // nothing else ends a native call that hangs
 				}()
 			}
-			if err := limitProcess(job.Policy.MaxMemoryBytes); err != nil {
+			if err := limitProcess(&job.Policy); err != nil {
 				return err
 			}
 			report, err := examine(ctx, w, &job)
@@ -72,6 +72,9 @@ func modelProbeCommand(w world) *cobra.Command {
 		},
 	}
 }
+
+// examining begins a line that says which gate is held.
+const examining = "examining: "
 
 // examine holds a candidate against the gates in this process.
 func examine(ctx context.Context, w world, job *probeJob) (_ *swap.Report, err error) {
@@ -98,6 +101,8 @@ func examine(ctx context.Context, w world, job *probeJob) (_ *swap.Report, err e
 			return b, nil
 		},
 		Refusals: func(err error) []swap.Gate { return gatesOf(err, job.Candidate) },
+		// Should this process have to be ended, its parent says where it was.
+		Progress: func(gate string) { fmt.Fprintln(w.stderr, examining+gate) },
 	}
 	return exam.Run(ctx)
 }
@@ -214,7 +219,9 @@ func (e *examiner) examine(ctx context.Context, job swap.Job) (*swap.Report, err
 	var exit *exec.ExitError
 	switch {
 	case errors.Is(context.Cause(bounded), errExamTimeout):
-		return loadRefusal("the first load and the gates took longer than %s (timeout in the gate policy); the process was ended", job.Policy.Timeout), nil
+		used := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Round(10 * time.Millisecond)
+		return loadRefusal("the first load and the gates took longer than %s (timeout in the gate policy), %s of it on a core%s; the process was ended",
+			job.Policy.Timeout, used, stderr.words()), nil
 	case errors.As(waitErr, &exit) && (exit.ExitCode() != exitUsage || !strings.HasPrefix(string(stderr.last), "weir:")):
 		// Go itself exits with 2 when it crashes.
 		return loadRefusal("the process that loaded it ended: %s%s", exit.ProcessState, stderr.words()), nil

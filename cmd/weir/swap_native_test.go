@@ -39,7 +39,7 @@ type served struct {
 }
 
 // quickGate is a gate policy whose replay takes a quarter of the shipped set, for
-// tests under the race detector.
+// tests under the race detector, beside other packages' tests.
 func quickGate(t *testing.T) string {
 	t.Helper()
 	all := strings.SplitAfter(string(readIn(t, filepath.Join("..", "..", "eval", "sets"), "weir-local.jsonl")), "\n")
@@ -47,7 +47,7 @@ func quickGate(t *testing.T) string {
 	for i := 0; i < len(all); i += 4 {
 		some.WriteString(all[i])
 	}
-	return write(t, "gate.yaml", fmt.Sprintf("version: 1\nreplay: {sets: [%q], weak: smollm2-135m-fewshot, strong: quartet, bootstrap: 100, max_quality_loss: 0.2}\n",
+	return write(t, "gate.yaml", fmt.Sprintf("version: 1\npriority: low\nreplay: {sets: [%q], weak: smollm2-135m-fewshot, strong: quartet, bootstrap: 100, max_quality_loss: 0.2}\n",
 		"weir:"+write(t, "some.jsonl", some.String())))
 }
 
@@ -356,7 +356,12 @@ func badBundles() []badBundle {
 		sealed("one row of the table, sealed", swap.GateDamage, func(t *testing.T, dir string) {
 			editGraph(t, dir, "fast.onnx", func(model []byte) []byte { return oneRow(t, model) })
 		}),
-		sealed("ten times slower", swap.GateLatency, func(t *testing.T, dir string) { editGraph(t, dir, "fast.onnx", busyWork(t, "quality_high")) }),
+		sealed("ten times slower", swap.GateLatency, func(t *testing.T, dir string) {
+			editGraph(t, dir, "fast.onnx", busyWork(t, "quality_high", "shape", 12))
+		}),
+		sealed("base ten times slower", swap.GateLatency, func(t *testing.T, dir string) {
+			editGraph(t, dir, "base.onnx", busyWork(t, "quality_high", "output_tokens", 1))
+		}),
 	}
 }
 

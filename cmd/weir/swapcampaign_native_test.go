@@ -5,19 +5,17 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -27,222 +25,8 @@ import (
 	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/classifier/onnx"
 	"github.com/weirhq/weir/internal/swap"
-	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 	"github.com/weirhq/weir/router"
 )
-
-// campaign tells whether the long forms of the tests are asked for.
-func campaign() bool { return os.Getenv("WEIR_CAMPAIGN") == "1" }
-
-// process is a server in a process of its own, whose memory counts.
-type process struct {
-	*served
-	pid int
-}
-
-// startProcess serves models/tiny by this test's own program.
-func startProcess(t *testing.T, args ...string) *process {
-	t.Helper()
-	dir := t.TempDir()
-	s := &served{
-		t: t, listen: freePort(t), admin: freePort(t), logs: &lockedBuffer{},
-		live: copyBundle(t, "tiny", filepath.Join(dir, "live")), root: filepath.Join(dir, "root"), state: filepath.Join(dir, "state"),
-	}
-	require.NoError(t, os.Mkdir(s.root, 0o755))
-	program, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.Command(program, append([]string{ //nolint:gosec,noctx // this very test; its end is awaited
-		"serve", "--bundle", s.live, "--bundle-root", s.root, "--bundle-state", s.state, "--listen", s.listen, "--admin-listen", s.admin,
-		"--metrics-listen", "off", "--no-access-log", "--ledger", "memory",
-	}, args...)...)
-	cmd.Stdout, cmd.Stderr = s.logs, s.logs
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		assert.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-		assert.NoError(t, cmd.Wait(), "log: %s", s.logs)
-	})
-	s.client = weirv1.NewRouterServiceClient(dialTest(t, s.listen))
-	s.operator = weirv1.NewAdminServiceClient(dialTest(t, s.admin))
-	s.ready()
-	return &process{s, cmd.Process.Pid}
-}
-
-// usage is what the process holds: resident KiB, threads and descriptors.
-func (p *process) usage() (rss, threads, files int) {
-	p.t.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
-	require.NoError(p.t, err)
-	for _, line := range strings.Split(string(raw), "\n") {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		n, _ := strconv.Atoi(fields[1])
-		switch fields[0] {
-		case "VmRSS:":
-			rss = n
-		case "Threads:":
-			threads = n
-		}
-	}
-	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.pid))
-	require.NoError(p.t, err)
-	return rss, threads, len(fds)
-}
-
-// load asks without pause, or at a rate, and holds every answer against the first
-// of its bundle: a mixture of two versions shows as other scores.
-type load struct {
-	p      *process
-	expect sync.Map // bundle digest -> the scores of the one prompt
-	mixed  atomic.Int64
-	failed atomic.Int64
-	// unscored answers came without scores: a timeout, or a bundle closed too early.
-	unscored atomic.Int64
-	asked    atomic.Int64
-	mu       sync.Mutex
-	latency  []time.Duration
-}
-
-// forget begins a new measurement.
-func (l *load) forget() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.latency = nil
-}
-
-func (l *load) p99() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	d := slices.Clone(l.latency)
-	slices.Sort(d)
-	if len(d) == 0 {
-		return 0
-	}
-	return d[len(d)*99/100]
-}
-
-// run asks from workers until ctx ends; rate 0 is as fast as it goes.
-func (l *load) run(ctx context.Context, workers int, rate float64) {
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			next := time.Now()
-			for ctx.Err() == nil {
-				if rate > 0 {
-					next = next.Add(time.Duration(float64(workers) / rate * float64(time.Second)))
-					if d := time.Until(next); d > 0 {
-						time.Sleep(d)
-					} else if d < -time.Second {
-						next = time.Now() // others had the machine
-					}
-				}
-				l.one()
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func (l *load) one() {
-	start := time.Now()
-	got, err := l.p.client.Route(context.Background(), &weirv1.RouteRequest{Input: &weirv1.RouteRequest_Text{Text: "prove that the sum of two odd numbers is even"}})
-	took := time.Since(start)
-	l.asked.Add(1)
-	if err != nil {
-		l.failed.Add(1)
-		l.p.t.Log("failed: ", err)
-		return
-	}
-	d := got.GetDecision()
-	scores := fmt.Sprint(d.GetScores().GetQEfficient(), d.GetScores().GetQHigh(), d.GetScores().GetDomain())
-	if d.GetScores() == nil {
-		l.unscored.Add(1)
-		return
-	}
-	if first, seen := l.expect.LoadOrStore(d.GetBundleDigest(), scores); seen && first != scores {
-		l.mixed.Add(1)
-	}
-	l.mu.Lock()
-	l.latency = append(l.latency, took)
-	l.mu.Unlock()
-}
-
-// for runs the load for some time.
-func (l *load) lasting(t *testing.T, d time.Duration, workers int, rate float64) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	defer cancel()
-	l.run(ctx, workers, rate)
-}
-
-// TestSwapsUnderTraffic swaps two real bundles, each through every gate, while
-// callers ask at 70 % of what the server can do.
-func TestSwapsUnderTraffic(t *testing.T) {
-	swaps, span := 3, 300*time.Millisecond
-	var gate []string
-	if campaign() {
-		swaps, span = 1000, 10*time.Second
-	} else {
-		gate = []string{"--gate", quickGate(t)}
-	}
-	// Scoring gets long: others may have the machine, and a bundle that was closed too
-	// early is what an answer without scores has to mean here.
-	p := startProcess(t, append(gate, "--settle", "0s", "--watch=false", "--classify-timeout", "20s", "--request-timeout", "60s")...)
-	for i, name := range []string{"a", "b"} {
-		dir := setVersion(t, copyBundle(t, "tiny", filepath.Join(p.root, name)), name)
-		if i == 1 { // other scores, so that a mixture shows
-			writeIn(t, dir, "fast.onnx", addFloat(t, "quality_high_0_bias", 0.03)(readIn(t, dir, "fast.onnx")))
-			code, _, stderr := weirChild(t, "model", "seal", dir)
-			require.Equal(t, exitOK, code, stderr)
-		}
-	}
-	l := &load{p: p}
-	l.lasting(t, span, 8, 0)
-	capacity := float64(l.asked.Load()) / span.Seconds()
-	l.forget()
-	l.lasting(t, span, 8, 0.7*capacity)
-	baseline := l.p99()
-	l.forget()
-	asked := l.asked.Load()
-
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { l.run(ctx, 8, 0.7*capacity) })
-	var rss10, rssEnd, threads10, threadsEnd, files10, filesEnd, peak int
-	for i := range swaps {
-		name := []string{"b", "a"}[i%2]
-		staged, err := p.operator.StageBundle(t.Context(), &weirv1.StageBundleRequest{Name: name})
-		require.NoError(t, err, "swap %d: %s", i, p.logs)
-		_, err = p.operator.PromoteBundle(t.Context(), &weirv1.PromoteBundleRequest{Digest: staged.GetBundle().GetDigest()})
-		require.NoError(t, err)
-		rss, threads, files := p.usage()
-		peak = max(peak, rss)
-		if i == min(9, swaps-1) {
-			rss10, threads10, files10 = rss, threads, files
-		}
-		rssEnd, threadsEnd, filesEnd = rss, threads, files
-	}
-	cancel()
-	wg.Wait()
-	p99 := l.p99()
-	t.Logf("%d swaps, %d calls at 70 %% of %.0f a second; p99 %s without swaps, %s with (%.2f times); "+
-		"RSS %d KiB after swap 10, %d after swap %d (%.3f times), peak %d; threads %d to %d, descriptors %d to %d",
-		swaps, l.asked.Load()-asked, capacity, baseline, p99, p99.Seconds()/baseline.Seconds(), rss10, rssEnd, swaps, float64(rssEnd)/float64(rss10), peak,
-		threads10, threadsEnd, files10, filesEnd)
-	assert.Zero(t, l.failed.Load(), "calls failed")
-	assert.Zero(t, l.unscored.Load(), "answers have no scores")
-	assert.Zero(t, l.mixed.Load(), "answers mix two versions")
-	seen := 0
-	l.expect.Range(func(any, any) bool { seen++; return true })
-	assert.Equal(t, 3, seen, "the start, a and b")
-	if campaign() {
-		assert.LessOrEqual(t, p99.Seconds(), 2*baseline.Seconds())
-		assert.LessOrEqual(t, float64(rssEnd), 1.05*float64(rss10))
-		assert.LessOrEqual(t, threadsEnd, threads10+2)
-		assert.LessOrEqual(t, filesEnd, files10+2)
-	}
-}
 
 // corpus are prompts that no probe and no replay set has.
 func corpus(t *testing.T, n int) []string {
@@ -269,18 +53,24 @@ func corpus(t *testing.T, n int) []string {
 	return out[:n]
 }
 
+// mutants is what became of them.
+type mutants struct {
+	mu       sync.Mutex
+	refused  map[string]int
+	accepted int
+	worst    float64
+}
+
 // TestSwapMutants holds randomly damaged graphs, for which a forged manifest
 // vouches, against the gates, each in a process of its own as a server does. None
 // may end this process, and none that is accepted may score otherwise on 500
-// prompts that are neither probes nor replayed.
+// prompts that are neither probes nor replayed. scripts/campaign mutants runs it
+// whole. A quarter as many again are of the base lane.
 func TestSwapMutants(t *testing.T) {
 	if raceDetector {
 		t.Skip("the examining process bounds its memory, which the race detector does not take, and sees few words with it")
 	}
-	total := 8
-	if campaign() {
-		total = 4000
-	}
+	total, _ := campaignCount(t, "WEIR_MUTANTS", 8)
 	rt, err := onnx.Start(onnx.RuntimeConfig{})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, rt.Close()) }()
@@ -288,19 +78,23 @@ func TestSwapMutants(t *testing.T) {
 	require.NoError(t, err)
 	e := &examiner{program: program, args: []string{"model", "probe"}, cache: t.TempDir()}
 	policy := swap.DefaultPolicy()
-	policy.Replay.Bootstrap = 100
+	policy.Replay.Bootstrap, policy.Priority = 100, swap.PriorityLow
 	texts := corpus(t, 500)
 	truth := scoresOf(t, rt, bundleDir("tiny"), texts)
-	original := readIn(t, bundleDir("tiny"), "fast.onnx")
-	var mu sync.Mutex
-	refused, accepted, worst := map[string]int{}, 0, 0.0
+	seen := &mutants{refused: map[string]int{}}
 	var wg sync.WaitGroup
 	var next atomic.Int64
+	all := int64(total + total/4)
 	for range 2 {
 		wg.Go(func() {
-			dir, out := copyBundle(t, "tiny", filepath.Join(t.TempDir(), "mutant")), t.TempDir()
-			for i := next.Add(1) - 1; i < int64(total); i = next.Add(1) - 1 {
-				vouch(t, dir, "fast.onnx", mutate(original, uint64(i)))
+			dir, out := filepath.Join(t.TempDir(), "mutant"), t.TempDir()
+			for i := next.Add(1) - 1; i < all; i = next.Add(1) - 1 {
+				file := "fast.onnx"
+				if i >= int64(total) {
+					file = "base.onnx"
+				}
+				copyBundle(t, "tiny", dir)
+				vouch(t, dir, file, mutate(readIn(t, dir, file), uint64(i)))
 				gate := "static"
 				if _, gates := identify(dir); len(gates) == 0 {
 					r, err := e.examine(t.Context(), swap.Job{Candidate: dir, Serving: bundleDir("tiny"), Out: out, Config: string(router.DefaultConfig()), Policy: policy})
@@ -311,32 +105,42 @@ func TestSwapMutants(t *testing.T) {
 						gate = r.Failed()[0].Name
 					}
 				}
-				mu.Lock()
-				if gate == "accepted" {
-					accepted++
-					gap := distance(truth, scoresOf(t, rt, dir, texts))
-					worst = max(worst, gap)
-					assert.LessOrEqual(t, gap, 1e-3, "mutant %d was accepted and scores otherwise", i)
-				} else {
-					refused[gate]++
-				}
-				mu.Unlock()
+				seen.count(t, gate, i, func() float64 { return distance(truth, scoresOf(t, rt, dir, texts)) })
 			}
 		})
 	}
 	wg.Wait()
-	t.Logf("%d mutants: %d accepted, which differ by at most %.3g on %d prompts; refused by %v (load: the process ended)", total, accepted, worst, len(texts), refused)
+	t.Logf("\n%d mutants, %d of them of the base lane\ndeaths of the serving process 0 (this line is written by it); of examining processes %d\naccepted %d\n"+
+		"largest difference of those %.3g on %d prompts, by either lane and by both together\nrefused by gate %v",
+		all, total/4, seen.refused[swap.GateLoad], seen.accepted, seen.worst, len(texts), seen.refused)
 }
 
-func scoresOf(t *testing.T, rt *onnx.Runtime, dir string, texts []string) []classifier.Scores {
+func (m *mutants) count(t *testing.T, gate string, i int64, gap func() float64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if gate != "accepted" {
+		m.refused[gate]++
+		return
+	}
+	m.accepted++
+	d := gap()
+	m.worst = max(m.worst, d)
+	assert.LessOrEqual(t, d, 1e-3, "mutant %d was accepted and scores otherwise", i)
+}
+
+// scoresOf are the scores of a bundle and of each of its lanes.
+func scoresOf(t *testing.T, rt *onnx.Runtime, dir string, texts []string) (out []classifier.Scores) {
 	t.Helper()
 	b, err := rt.Open(t.Context(), dir, onnx.Config{})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, b.Close()) }()
-	out := make([]classifier.Scores, len(texts))
-	for i, text := range texts {
-		out[i], err = b.Classify(t.Context(), text)
-		require.NoError(t, err)
+	lanes := b.Lanes()
+	for _, c := range []classifier.Classifier{b, lanes["fast"], lanes["base"]} {
+		for _, text := range texts {
+			s, err := c.Classify(t.Context(), text)
+			require.NoError(t, err)
+			out = append(out, s)
+		}
 	}
 	return out
 }
@@ -345,6 +149,9 @@ func distance(a, b []classifier.Scores) float64 {
 	worst := 0.0
 	for i := range a {
 		worst = max(worst, math.Abs(a[i].QEfficient.Value-b[i].QEfficient.Value), math.Abs(a[i].QHigh.Value-b[i].QHigh.Value))
+		for d := range a[i].Domains {
+			worst = max(worst, math.Abs(a[i].Domains[d]-b[i].Domains[d]))
+		}
 	}
 	return worst
 }
@@ -362,7 +169,7 @@ func TestExaminerTellsHowItsChildEnded(t *testing.T) {
 		"wrong usage":   {"echo 'weir: unknown flag' >&2; exit 2", "", "weir: unknown flag"},
 		"abort":         {"echo 'terminate called' >&2; kill -ABRT $$", "signal: aborted: terminate called", ""},
 		"exit":          {"echo bad >&2; exit 1", "exit status 1: bad", ""},
-		"hang":          {"exec sleep 60", "took longer than 1s", ""},
+		"hang":          {"echo 'examining: replay' >&2; exec sleep 60", "took longer than 1s (timeout in the gate policy), 0s of it on a core: examining: replay", ""},
 		"its own fault": {`echo '{"fault": "the set is gone"}'`, "", "the set is gone"},
 		"babble":        {"echo hello", "", "gave no answer"},
 	} {
@@ -383,20 +190,58 @@ func TestExaminerTellsHowItsChildEnded(t *testing.T) {
 	require.ErrorContains(t, err, "start the examining process")
 }
 
-// TestTheExaminingProcessEndsWithItsParent closes the pipe that a server holds.
-func TestTheExaminingProcessEndsWithItsParent(t *testing.T) {
+// probing starts an examination that will not be done before its input is closed.
+func probing(t *testing.T) (cmd *exec.Cmd, stdin io.Closer, out *bytes.Buffer) {
+	t.Helper()
 	program, err := os.Executable()
 	require.NoError(t, err)
-	cmd := exec.CommandContext(t.Context(), program, "model", "probe")
-	stdin, err := cmd.StdinPipe()
+	cmd = exec.CommandContext(t.Context(), program, "model", "probe")
+	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
-	var out bytes.Buffer
-	cmd.Stdout = &out
+	out = &bytes.Buffer{}
+	cmd.Stdout = out
 	require.NoError(t, cmd.Start())
 	policy := swap.DefaultPolicy()
-	policy.Replay.Bootstrap = 1_000_000 // it will not be done before the pipe is closed
+	policy.Replay.Bootstrap = 1_000_000
 	job := probeJob{Job: swap.Job{Candidate: bundleDir("tiny"), Serving: bundleDir("tiny"), Out: t.TempDir(), Config: string(router.DefaultConfig()), Policy: policy}}
-	require.NoError(t, json.NewEncoder(stdin).Encode(job))
+	require.NoError(t, json.NewEncoder(in).Encode(job))
+	return cmd, in, out
+}
+
+// TestTheExaminingProcessStandsBack looks at every thread of it: one that was not
+// lowered would take a core from callers.
+func TestTheExaminingProcessStandsBack(t *testing.T) {
+	cmd, stdin, _ := probing(t)
+	defer func() { _ = cmd.Wait() }()
+	defer stdin.Close() //nolint:errcheck // it ends the process
+	ahead := func() (names []string) {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", cmd.Process.Pid))
+		require.NoError(t, err)
+		require.NotEmpty(t, tasks, "it has ended")
+		for _, task := range tasks {
+			raw, err := os.ReadFile(task)
+			if err != nil {
+				continue // that thread has ended
+			}
+			// What follows the name begins with the third field; nice is the 19th, the
+			// scheduling policy the 41st.
+			fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+			if nice, policy := fields[19-3], fields[41-3]; policy != strconv.Itoa(schedIdle) || nice != strconv.Itoa(examNice) {
+				names = append(names, fmt.Sprintf("%s: nice %s, policy %s", task, nice, policy))
+			}
+		}
+		return names
+	}
+	require.Eventually(t, func() bool { return len(ahead()) == 0 }, 30*time.Second, 5*time.Millisecond)
+	for range 40 { // threads that begin later are lowered too
+		assert.Empty(t, ahead())
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// TestTheExaminingProcessEndsWithItsParent closes the pipe that a server holds.
+func TestTheExaminingProcessEndsWithItsParent(t *testing.T) {
+	cmd, stdin, out := probing(t)
 	time.Sleep(200 * time.Millisecond)
 	require.NoError(t, stdin.Close())
 	require.Error(t, cmd.Wait())

@@ -2,5 +2,7 @@
 
 package main
 
+import "github.com/weirhq/weir/internal/swap"
+
 // limitProcess does nothing where the system has no such bounds.
-func limitProcess(int64) error { return nil }
+func limitProcess(*swap.Policy) error { return nil }

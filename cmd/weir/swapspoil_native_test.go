@@ -204,8 +204,8 @@ func otherWeights(t testing.TB, model []byte) []byte {
 }
 
 // busyWork makes a graph compute much for nothing: the output goes through the sum
-// of many products of the shape vector, times zero.
-func busyWork(t testing.TB, output string) func([]byte) []byte {
+// of many products of another of its rows, times zero.
+func busyWork(t testing.TB, output, from string, values int) func([]byte) []byte {
 	const width, layers = 512, 40
 	tensor := func(name string, values int, dims ...int64) []byte {
 		out := append(pbInt(2, 1), pbBytes(8, []byte(name))...)
@@ -223,9 +223,9 @@ func busyWork(t testing.TB, output string) func([]byte) []byte {
 		return pbBytes(1, append(b, pbBytes(4, []byte(op))...))
 	}
 	return func(model []byte) []byte {
-		more := append(tensor("busy_in", 12*width, 12, width), tensor("busy_w", width*width, width, width)...)
+		more := append(tensor("busy_in", values*width, int64(values), width), tensor("busy_w", width*width, width, width)...)
 		more = append(more, tensor("busy_out", width, width, 1)...)
-		more = append(more, node("MatMul", "busy_0", "shape", "busy_in")...)
+		more = append(more, node("MatMul", "busy_0", from, "busy_in")...)
 		last := "busy_0"
 		for i := range layers {
 			next := last + "x"

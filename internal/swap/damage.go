@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/weirhq/weir/classifier"
 )
@@ -18,8 +20,8 @@ import (
 // where digests and probes do not: a manifest may vouch for anything, and probes see
 // few rows of a table. A retrained graph moves every score. A damaged one, of
 // which most bytes are the serving graph's, moves some and leaves the rest, as good
-// as, where they were. Prompts are counted by the lane that answered before, because one lane
-// alone may have been retrained.
+// as, where they were. Each lane is judged by itself, because one alone may have been
+// retrained.
 
 const (
 	// sameBytes is the share of a file that makes it a version of another one.
@@ -31,8 +33,12 @@ const (
 	spread = 300
 )
 
+// coverTime is about how long a lane's vocabulary may take through both bundles.
+const coverTime = 15 * time.Second
+
 // checkDamage holds the candidate's scores against the serving bundle's on the
-// prompts and on every word of the vocabulary.
+// prompts and on every word of the vocabulary. Each lane that both have is asked by
+// itself, so that a word reaches a lane that the cascade would not ask about it.
 func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bundle, texts []string) error {
 	file, share, err := retouched(e.Serving, e.Candidate)
 	if err != nil {
@@ -42,50 +48,22 @@ func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bu
 		r.pass(GateDamage, "no graph is a version of the serving one's")
 		return nil
 	}
-	lanes, carriers := map[string]*laneMoves{}, map[string]*carrier{}
-	n := 0
-	compare := func(t string) (string, *classifier.Scores, error) {
-		a, errA := serving.Classify(ctx, t)
-		b, errB := candidate.Classify(ctx, t)
-		switch {
-		case ctx.Err() != nil:
-			return "", nil, context.Cause(ctx)
-		case errors.Is(errA, classifier.ErrNoContent) || errors.Is(errB, classifier.ErrNoContent):
-			return "", nil, nil
-		case errA != nil:
-			return "", nil, fmt.Errorf("compare scores: the serving bundle: %w", errA)
-		case errB == nil:
-			errB = b.Validate()
+	moves, n := map[string]*laneMoves{}, 0
+	before, after := lanesOf(serving), lanesOf(candidate)
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if before[name] == nil {
+			continue // the cascade asked it on every prompt; there is nothing to compare
 		}
-		if errB != nil {
-			return fmt.Sprintf("a text of the vocabulary gives no sound score: %v", errB), nil, nil
+		l := &laneCover{before: before[name], after: after[name], moves: moves}
+		if err := l.run(ctx, texts, e.Cover); err != nil {
+			return err
 		}
-		if lanes[a.Lane] == nil {
-			lanes[a.Lane] = &laneMoves{}
-		}
-		lanes[a.Lane].add(&a, &b)
-		n++
-		return "", &a, nil
-	}
-	for _, t := range texts {
-		bad, a, err := compare(t)
-		if err != nil || bad != "" {
-			return r.refuseDamage(bad, err)
-		}
-		if a == nil {
-			continue
-		}
-		if carriers[a.Lane] == nil {
-			carriers[a.Lane] = &carrier{}
-		}
-		carriers[a.Lane].offer(t, a.Gain())
-	}
-	for _, t := range coverTexts(e.Cover, carriers) {
-		if bad, _, err := compare(t); err != nil || bad != "" {
-			return r.refuseDamage(bad, err)
+		if n += l.texts; l.bad != "" {
+			r.refuse(GateDamage, "%s", l.bad)
+			return nil
 		}
 	}
-	if l, name := damaged(lanes); l != nil {
+	if l, name := damaged(moves); l != nil {
 		least, farthest := l.extent()
 		r.refuse(GateDamage, "%s shares %.1f %% of its bytes with the serving one; of %d texts (lane %s) a fifth moved by at most %.2g, and one by %.2g, %d to another lane: "+
 			"a retrained graph moves all of them, a damaged one some; copy it again, or train it anew",
@@ -96,16 +74,92 @@ func (e *Exam) checkDamage(ctx context.Context, r *Report, serving, candidate Bu
 	return nil
 }
 
-func (r *Report) refuseDamage(bad string, err error) error {
-	if err == nil {
-		r.refuse(GateDamage, "%s", bad)
-	}
-	return err
+// laneCover compares one lane of both bundles.
+type laneCover struct {
+	before, after classifier.Classifier
+	moves         map[string]*laneMoves
+	texts         int
+	// bad says which text gives no sound score any more.
+	bad string
 }
 
-// carrier are the short prompts of a lane whose gains lie farthest apart: a word
-// behind one of them is most likely to stay in the lane, which alone would be
-// answered by another.
+// run compares the lane on the prompts and the words, in as many ways as there is
+// time for.
+func (l *laneCover) run(ctx context.Context, texts, words []string) error {
+	c := &carrier{}
+	for _, t := range texts {
+		a, err := l.compare(ctx, t)
+		if err != nil || l.bad != "" {
+			return err
+		}
+		if a != nil {
+			c.offer(t, a.Gain())
+		}
+	}
+	// The first words say how long one takes: the median, because others use the machine.
+	first := words[:min(len(words), 50)]
+	took := make([]time.Duration, 1, len(first)+1)
+	for _, w := range first {
+		begin := time.Now()
+		if _, err := l.compare(ctx, w); err != nil || l.bad != "" {
+			return err
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	for _, t := range coverTexts(words[len(first):], first, c, took[len(took)/2]) {
+		if err := l.whole(ctx, t); err != nil || l.bad != "" {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole compares a text of words, in halves where the lane does not see all of it.
+func (l *laneCover) whole(ctx context.Context, words []string) error {
+	a, err := l.compare(ctx, strings.Join(words, " "))
+	if err != nil || l.bad != "" || a == nil || a.TruncatedTokens == 0 || len(words) == 1 {
+		return err
+	}
+	half := len(words) / 2
+	if err := l.whole(ctx, words[:half]); err != nil {
+		return err
+	}
+	return l.whole(ctx, words[half:])
+}
+
+// compare scores a text by both. It returns the serving lane's scores, nil where there
+// are none.
+func (l *laneCover) compare(ctx context.Context, text string) (*classifier.Scores, error) {
+	if l.bad != "" {
+		return nil, nil //nolint:nilnil // no scores, and no fault
+	}
+	a, errA := l.before.Classify(ctx, text)
+	b, errB := l.after.Classify(ctx, text)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(errA, classifier.ErrNoContent) || errors.Is(errB, classifier.ErrNoContent):
+		return nil, nil //nolint:nilnil // no scores, and no fault
+	case errA != nil:
+		return nil, fmt.Errorf("compare scores: the serving bundle: %w", errA)
+	case errB == nil:
+		errB = b.Validate()
+	}
+	if errB != nil {
+		l.bad = fmt.Sprintf("a text of the vocabulary gives no sound score: %v", errB)
+		return nil, nil //nolint:nilnil // no scores, and no fault
+	}
+	if l.moves[a.Lane] == nil {
+		l.moves[a.Lane] = &laneMoves{}
+	}
+	l.moves[a.Lane].add(&a, &b)
+	l.texts++
+	return &a, nil
+}
+
+// carrier are the short prompts whose gains in a lane lie farthest apart: behind them a
+// word is seen as it is in a prompt.
 type carrier struct {
 	low, high         string
 	lowGain, highGain float64
@@ -126,20 +180,35 @@ func (c *carrier) offer(text string, gain float64) {
 	}
 }
 
-// coverTexts are every word alone and behind the carriers of every lane.
-func coverTexts(words []string, carriers map[string]*carrier) []string {
-	var before []string
-	for _, c := range carriers {
-		for _, text := range []string{c.low, c.high} {
-			if text != "" && !slices.Contains(before, text) {
-				before = append(before, text)
-			}
+// packed is how many words share a text where there is no time for more.
+const packed = 24
+
+// coverTexts are every word alone, and behind the carriers too: a row of a table may
+// count only beside others. Where a word takes long they are left out, and where it
+// takes very long several words share a text. first are words that were scored alone
+// already.
+func coverTexts(rest, first []string, c *carrier, aWord time.Duration) [][]string {
+	all := slices.Concat(first, rest)
+	var out [][]string
+	if time.Duration(len(all))*aWord > coverTime {
+		for chunk := range slices.Chunk(rest, packed) {
+			out = append(out, chunk)
 		}
+		return out
 	}
-	out := slices.Clone(words)
-	for _, text := range before {
-		for _, w := range words {
-			out = append(out, text+" "+w)
+	for _, w := range rest {
+		out = append(out, []string{w})
+	}
+	// Behind a carrier a text has some ten times the tokens of a word.
+	if 10*time.Duration(len(all))*aWord > 4*coverTime {
+		return out
+	}
+	for i, before := range []string{c.low, c.high} {
+		if before == "" || i == 1 && before == c.low {
+			continue
+		}
+		for _, w := range all {
+			out = append(out, []string{before + " " + w})
 		}
 	}
 	return out

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
+	"runtime/debug"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/eval"
@@ -32,16 +30,11 @@ type Exam struct {
 	Cover []string
 	// CacheDir keeps scores between exams; "" keeps none.
 	CacheDir string
+	// Progress is told the gate that is about to be held; nil for nobody.
+	Progress func(gate string)
 	// Resident returns the process's resident memory in bytes; nil reads /proc.
 	Resident func() (int64, error)
 }
-
-// speedTexts bounds the prompts that are timed, speedRounds how often each is;
-// the best time of each counts, because others only add to it.
-const (
-	speedTexts  = 128
-	speedRounds = 5
-)
 
 // Run examines. The report lists every gate that was held; after a refusal the
 // gates that need what was refused are left out. An error is a fault of the
@@ -52,6 +45,10 @@ func (e *Exam) Run(ctx context.Context) (_ *Report, err error) {
 	if e.Resident == nil {
 		e.Resident = resident
 	}
+	if e.Progress == nil {
+		e.Progress = func(string) {}
+	}
+	e.Progress(GateLoad)
 	serving, candidate, err := e.openBoth(ctx, r)
 	defer func() {
 		for _, b := range []Bundle{candidate, serving} {
@@ -67,17 +64,24 @@ func (e *Exam) Run(ctx context.Context) (_ *Report, err error) {
 	if err != nil {
 		return r, err
 	}
-	if !e.checkRange(ctx, r, candidate, texts) || ctx.Err() != nil {
+	// Every prompt is scored once by either bundle, however many gates look at it: a
+	// base lane takes milliseconds.
+	knownServing, known := remember(serving), remember(candidate)
+	e.Progress(GateRange)
+	if !e.checkRange(ctx, r, known, texts) || ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
+	e.Progress(GateDamage)
 	if err := e.checkDamage(ctx, r, serving, candidate, texts); err != nil {
 		return r, err
 	}
+	e.Progress(GateLatency)
 	if err := e.checkSpeed(ctx, r, serving, candidate, texts); err != nil {
 		return r, err
 	}
 	e.checkMemory(r)
-	err = e.checkReplay(ctx, r, serving, candidate, texts)
+	e.Progress(GateReplay)
+	err = e.checkReplay(ctx, r, knownServing, known, texts)
 	return r, err
 }
 
@@ -125,7 +129,7 @@ func (e *Exam) openBoth(ctx context.Context, r *Report) (serving, candidate Bund
 }
 
 func (e *Exam) weigh() (int64, bool) {
-	runtime.GC()
+	debug.FreeOSMemory() // what Go has freed and kept is no bundle's
 	n, err := e.Resident()
 	return n, err == nil
 }
@@ -200,66 +204,6 @@ func (e *Exam) checkRange(ctx context.Context, r *Report, candidate Bundle, text
 	}
 	r.pass(GateRange, "%d prompts give sound scores", len(texts))
 	return true
-}
-
-// checkSpeed times both bundles in turns, so that whatever else the machine does
-// happens to both. A ratio that refuses is measured again: noise does not repeat.
-func (e *Exam) checkSpeed(ctx context.Context, r *Report, serving, candidate Bundle, texts []string) error {
-	if len(texts) == 0 {
-		r.pass(GateLatency, "not measured: no prompts are replayed")
-		return nil
-	}
-	step := max(1, len(texts)/speedTexts)
-	var some []string
-	for i := 0; i < len(texts) && len(some) < speedTexts; i += step {
-		some = append(some, texts[i])
-	}
-	p := e.Policy.Latency
-	for try := range 2 {
-		s, err := timeBoth(ctx, serving, candidate, some)
-		if err != nil {
-			return err
-		}
-		r.Speed = s
-		if s.Ratio <= p.MaxRatio && s.P99 <= p.MaxP99 {
-			r.pass(GateLatency, "a prompt takes %s where serving takes %s (%.2f times), the slowest in a hundred %s", s.Candidate, s.Serving, s.Ratio, s.P99)
-			return nil
-		}
-		if try == 1 {
-			r.refuse(GateLatency, "a prompt takes %s where serving takes %s: %.2f times, allowed are %g; the slowest in a hundred %s, allowed are %s (latency.max_ratio, latency.max_p99)",
-				s.Candidate, s.Serving, s.Ratio, p.MaxRatio, s.P99, p.MaxP99)
-		}
-	}
-	return nil
-}
-
-func timeBoth(ctx context.Context, serving, candidate Bundle, texts []string) (*Speed, error) {
-	best := [2][]time.Duration{make([]time.Duration, len(texts)), make([]time.Duration, len(texts))}
-	for round := range speedRounds {
-		for i, t := range texts {
-			for k, b := range []Bundle{serving, candidate} {
-				start := time.Now()
-				if _, err := b.Classify(ctx, t); err != nil && !errors.Is(err, classifier.ErrNoContent) {
-					return nil, fmt.Errorf("time a prompt: %w", err)
-				}
-				if d := time.Since(start); round == 0 || d < best[k][i] {
-					best[k][i] = d
-				}
-			}
-		}
-	}
-	ratios := make([]float64, len(texts))
-	for i := range texts {
-		ratios[i] = float64(best[1][i]) / float64(max(best[0][i], 1))
-	}
-	slices.Sort(ratios)
-	for k := range best {
-		slices.Sort(best[k])
-	}
-	at := func(d []time.Duration, q float64) time.Duration { return d[int(q*float64(len(d)-1))] }
-	return &Speed{
-		Prompts: len(texts), Serving: at(best[0], 0.5), Candidate: at(best[1], 0.5), P99: at(best[1], 0.99), Ratio: ratios[len(ratios)/2],
-	}, nil
 }
 
 func (e *Exam) checkMemory(r *Report) {

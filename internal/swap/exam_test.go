@@ -1,17 +1,22 @@
 package swap
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirhq/weir/classifier"
 	"github.com/weirhq/weir/eval"
 	"github.com/weirhq/weir/router"
 )
@@ -125,6 +130,102 @@ func TestExamRefuses(t *testing.T) {
 	})
 }
 
+// twoLanes is a bundle whose lanes are timed by what they spend.
+type twoLanes struct {
+	Bundle
+	lanes map[string]time.Duration
+}
+
+func (b *twoLanes) Lanes() map[string]classifier.Classifier {
+	out := map[string]classifier.Classifier{}
+	for name, d := range b.lanes {
+		out[name] = spending{b.Bundle, d}
+	}
+	return out
+}
+
+type spending struct {
+	classifier.Classifier
+	d time.Duration
+}
+
+func (s spending) Classify(ctx context.Context, text string) (classifier.Scores, error) {
+	for start := time.Now(); time.Since(start) < s.d; {
+		continue
+	}
+	return s.Classifier.Classify(ctx, text)
+}
+
+// TestLatencyIsByLane: a base lane beside a fast one is no fault, a slower lane is one,
+// and a new lane has a bound of its own.
+func TestLatencyIsByLane(t *testing.T) {
+	const fast, base = 50 * time.Microsecond, 500 * time.Microsecond
+	for name, tc := range map[string]struct {
+		serving, candidate map[string]time.Duration
+		says               string
+	}{
+		"one lane, then two":         {map[string]time.Duration{"fast": fast}, map[string]time.Duration{"fast": fast, "base": base}, ""},
+		"two lanes, then one":        {map[string]time.Duration{"fast": fast, "base": base}, map[string]time.Duration{"fast": fast}, ""},
+		"two lanes, then two others": {map[string]time.Duration{"fast": fast, "base": base}, map[string]time.Duration{"fast": fast, "base": base}, ""},
+		"fast ten times slower":      {map[string]time.Duration{"fast": fast}, map[string]time.Duration{"fast": 10 * fast}, "lane fast: a prompt takes"},
+		"fast ten times slower behind a new base": {
+			map[string]time.Duration{"fast": fast}, map[string]time.Duration{"fast": 10 * fast, "base": base}, "allowed are 3 (latency.max_ratio)",
+		},
+		"base four times slower":  {map[string]time.Duration{"fast": fast, "base": base}, map[string]time.Duration{"fast": fast, "base": 4 * base}, "lane base: a prompt takes"},
+		"a new lane that is slow": {map[string]time.Duration{"fast": fast}, map[string]time.Duration{"fast": fast, "base": 2 * base}, "(latency.new_lane)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			open, n := (&factory{}).Open, 0
+			r := exam(t, "", func(e *Exam) {
+				e.Policy.Latency.MaxRatio = 3
+				if name == "a new lane that is slow" {
+					e.Policy.Latency.NewLane = base
+				}
+				e.Open = func(ctx context.Context, dir string) (Bundle, error) {
+					b, err := open(ctx, dir)
+					n++
+					// The serving bundle is opened twice, to warm up, then the candidate.
+					return &twoLanes{b, map[bool]map[string]time.Duration{true: tc.serving, false: tc.candidate}[n <= 2]}, err
+				}
+			})
+			g := gateNamed(t, r, GateLatency)
+			assert.Equal(t, tc.says == "", g.Passed, g.Detail)
+			assert.Contains(t, g.Detail, tc.says)
+			assert.Len(t, r.Speed.Lanes, len(tc.candidate))
+		})
+	}
+}
+
+// A lane that takes long has its vocabulary scored all the same, several words a text.
+func TestSlowLanesAreCoveredInTime(t *testing.T) {
+	words := make([]string, 30_000)
+	for i := range words {
+		words[i] = fmt.Sprint("w", i)
+	}
+	c := &carrier{low: "low", high: "high"}
+	count := func(aWord time.Duration) (texts, least int) {
+		seen := map[string]int{}
+		cover := coverTexts(words[50:], words[:50], c, aWord)
+		for _, text := range cover {
+			for _, w := range text {
+				seen[strings.TrimPrefix(strings.TrimPrefix(w, "low "), "high ")]++
+			}
+		}
+		least = len(cover)
+		for _, w := range words[50:] {
+			least = min(least, seen[w])
+		}
+		return len(cover), least
+	}
+	texts, least := count(60 * time.Microsecond)
+	assert.Equal(t, []int{3*30_000 - 50, 3}, []int{texts, least}, "alone, and behind both carriers")
+	texts, least = count(400 * time.Microsecond)
+	assert.Equal(t, []int{30_000 - 50, 1}, []int{texts, least}, "alone")
+	texts, least = count(4 * time.Millisecond)
+	assert.Less(t, texts, 30_000/packed+2)
+	assert.Equal(t, 1, least, "every word is in a text")
+}
+
 // TestPolicyBounds breaks one bound of the replay at a time.
 func TestPolicyBounds(t *testing.T) {
 	sound := func() *Replay {
@@ -160,8 +261,9 @@ func TestPolicyValidate(t *testing.T) {
 	p := DefaultPolicy()
 	require.NoError(t, p.Validate())
 	p.Version, p.Latency.MaxRatio, p.Replay.MaxFlips, p.Replay.Weak, p.Settle.For, p.Replay.MinAgreement = 2, 0.5, 2, "w", -1, math.NaN()
+	p.Priority = "high"
 	err := p.Validate()
-	for _, want := range []string{"version is 2", "latency.max_ratio is 0.5", "replay.max_flips is 2", `weak "w" and strong ""`, "settle.for is -1e-09", "replay.min_agreement is NaN"} {
+	for _, want := range []string{"version is 2", `priority is "high": give idle or low`, "latency.max_ratio is 0.5", "replay.max_flips is 2", `weak "w" and strong ""`, "settle.for is -1e-09", "replay.min_agreement is NaN"} {
 		require.ErrorContains(t, err, want)
 	}
 }

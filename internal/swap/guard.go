@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,8 +44,12 @@ const judgeEvery = 25
 type counts struct {
 	requests, failed int64
 	scored, strong   int64
-	latency          [latencyBuckets]int64
+	// latency is by lane: that a new lane is slower is no fault of the old one's.
+	latency map[string]*times
 }
+
+// times counts durations.
+type times [latencyBuckets]int64
 
 // latencyBuckets are a fifth of an octave wide from a microsecond on: up to about
 // half a minute, and beyond that the last.
@@ -60,18 +66,36 @@ func bucketOf(d time.Duration) int {
 	return min(int(perOctave*math.Log2(us)), latencyBuckets-1)
 }
 
-// median is the middle of the bucket that holds it; 0 without requests.
-func (c *counts) median() time.Duration {
-	var total, seen int64
-	for _, n := range c.latency {
-		total += n
+func (t *times) total() int64 {
+	var sum int64
+	for _, n := range t {
+		sum += n
 	}
-	for i, n := range c.latency {
+	return sum
+}
+
+// median is the middle of the bucket that holds it; 0 without requests.
+func (t *times) median() time.Duration {
+	total, seen := t.total(), int64(0)
+	for i, n := range t {
 		if seen += n; n > 0 && 2*seen >= total {
 			return time.Duration(math.Exp2((float64(i)+0.5)/perOctave) * float64(time.Microsecond))
 		}
 	}
 	return 0
+}
+
+// lane are the times of a lane, made where there are none.
+func (c *counts) lane(name string) *times {
+	t := c.latency[name]
+	if t == nil {
+		if c.latency == nil {
+			c.latency = map[string]*times{}
+		}
+		t = &times{}
+		c.latency[name] = t
+	}
+	return t
 }
 
 func (c *counts) plus(o *counts) *counts {
@@ -80,8 +104,14 @@ func (c *counts) plus(o *counts) *counts {
 	sum.failed += o.failed
 	sum.scored += o.scored
 	sum.strong += o.strong
-	for i, n := range o.latency {
-		sum.latency[i] += n
+	sum.latency = map[string]*times{}
+	for _, from := range []*counts{c, o} {
+		for lane, t := range from.latency {
+			into := sum.lane(lane)
+			for i, n := range t {
+				into[i] += n
+			}
+		}
 	}
 	return &sum
 }
@@ -140,7 +170,11 @@ func (g *guard) observe(r *router.Record, err error) string {
 		if m := r.Decision.Chosen.Model; m != nil && m.EffectiveTier() > router.Efficient {
 			c.strong++
 		}
-		c.latency[bucketOf(r.Classify)]++
+		// Scores that were kept from an earlier call took no time, and a bundle begins
+		// with none.
+		if !r.ScoreCached {
+			c.lane(r.Demand.Scores.Lane)[bucketOf(r.Classify)]++
+		}
 	}
 	if g.baseline == nil {
 		if g.now().Sub(g.began) > span {
@@ -174,13 +208,34 @@ func (p *SettlePolicy) judge(before, now *counts) string {
 	if !enough || now.scored < int64(p.MinRequests) {
 		return ""
 	}
-	if m0, m1 := before.median(), now.median(); m1 > p.MinLatency && m1.Seconds() > p.MaxLatencyRatio*m0.Seconds() {
-		return fmt.Sprintf("scoring takes %s at the median, %s before: at most %g times are allowed (settle.max_latency_ratio)", m1, m0, p.MaxLatencyRatio)
+	if why := p.judgeLatency(before, now); why != "" {
+		return why
 	}
 	s0, s1 := share(before.strong, before.scored), share(now.strong, now.scored)
 	if math.Abs(s1-s0) > p.MaxTierChange && beyondChance(s0, before.scored, s1, now.scored) {
 		return fmt.Sprintf("%.1f %% of %d prompts go above the cheapest tier, %.1f %% did before: at most %.0f points of difference are allowed (settle.max_tier_change)",
 			100*s1, now.scored, 100*s0, 100*p.MaxTierChange)
+	}
+	return ""
+}
+
+// judgeLatency compares every lane with itself. One that the bundle before did not
+// have, or hardly asked, has a bound of its own.
+func (p *SettlePolicy) judgeLatency(before, now *counts) string {
+	few := int64(p.MinRequests)
+	for _, lane := range slices.Sorted(maps.Keys(now.latency)) {
+		t1 := now.latency[lane]
+		m1 := t1.median()
+		t0 := before.latency[lane]
+		switch {
+		case t1.total() < few:
+		case t0 == nil || t0.total() < few:
+			if m1 > p.MaxNewLane {
+				return fmt.Sprintf("lane %s takes %s at the median, and scored too little before to compare: at most %s are allowed (settle.max_new_lane)", lane, m1, p.MaxNewLane)
+			}
+		case m1 > p.MinLatency && m1.Seconds() > p.MaxLatencyRatio*t0.median().Seconds():
+			return fmt.Sprintf("scoring takes %s at the median (lane %s), %s before: at most %g times are allowed (settle.max_latency_ratio)", m1, lane, t0.median(), p.MaxLatencyRatio)
+		}
 	}
 	return ""
 }

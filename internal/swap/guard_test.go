@@ -148,6 +148,67 @@ func TestGuardForgets(t *testing.T) {
 	assert.GreaterOrEqual(t, g.baseline.scored, int64(300))
 }
 
+// A lane is compared with itself: one that is new may be slower than the others, within
+// its own bound, and one that got slower is told though others answer most prompts.
+func TestGuardComparesLanes(t *testing.T) {
+	const fast, base = 60 * time.Microsecond, 5 * time.Millisecond
+	in := func(lane string, took time.Duration) *router.Record {
+		r := record("", router.Efficient, took)
+		r.Demand.Scores.Lane = lane
+		return r
+	}
+	for name, tc := range map[string]struct {
+		before, now []*router.Record
+		says        string
+	}{
+		"one lane, then two": {[]*router.Record{in("fast", fast)}, []*router.Record{in("fast", fast), in("base", base)}, ""},
+		"one lane, then two, and base nearly alone": {
+			[]*router.Record{in("fast", fast)}, []*router.Record{in("base", base), in("base", base), in("base", base), in("fast", fast)}, "",
+		},
+		"two lanes, then one":            {[]*router.Record{in("fast", fast), in("base", base)}, []*router.Record{in("fast", fast)}, ""},
+		"a new lane beyond its bound":    {[]*router.Record{in("fast", fast)}, []*router.Record{in("fast", fast), in("base", 80*time.Millisecond)}, "settle.max_new_lane"},
+		"a lane five times slower":       {[]*router.Record{in("fast", fast), in("base", base)}, []*router.Record{in("fast", fast), in("fast", fast), in("base", 5*base)}, "(lane base)"},
+		"the fast lane beside a new one": {[]*router.Record{in("fast", fast)}, []*router.Record{in("fast", 50*fast), in("base", base)}, "(lane fast)"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, _ := newGuard()
+			observe := func(digest string, all []*router.Record) (why string) {
+				for i := 0; i < 2000 && why == ""; i++ {
+					r := *all[i%len(all)]
+					r.BundleDigest = digest
+					why = g.observe(&r, nil)
+				}
+				return why
+			}
+			require.Empty(t, observe("a", tc.before))
+			g.serve("b", true)
+			why := observe("b", tc.now)
+			if tc.says == "" {
+				assert.Empty(t, why)
+			} else {
+				assert.Contains(t, why, tc.says)
+			}
+		})
+	}
+}
+
+// Scores kept from earlier calls took no time: the bundle that begins has none, and
+// must not look slow beside them.
+func TestGuardLeavesKeptScoresOut(t *testing.T) {
+	g, _ := newGuard()
+	for i := range 2000 {
+		r := record("a", router.Efficient, 5*time.Millisecond)
+		if r.ScoreCached = i%4 != 0; r.ScoreCached {
+			r.Classify = 2 * time.Microsecond
+		}
+		require.Empty(t, g.observe(r, nil))
+	}
+	g.serve("b", true)
+	for range 2000 {
+		require.Empty(t, g.observe(record("b", router.Efficient, 5*time.Millisecond), nil))
+	}
+}
+
 // Chance alone must not roll a good bundle back, however often it is asked.
 func TestGuardLeavesChanceAlone(t *testing.T) {
 	p := DefaultPolicy().Settle
@@ -162,12 +223,12 @@ func TestGuardLeavesChanceAlone(t *testing.T) {
 
 func TestMedianOfBuckets(t *testing.T) {
 	for _, d := range []time.Duration{3 * time.Microsecond, 80 * time.Microsecond, 4 * time.Millisecond, 2 * time.Second} {
-		c := &counts{}
+		c := &times{}
 		for range 100 {
-			c.latency[bucketOf(d)]++
+			c[bucketOf(d)]++
 		}
 		assert.InEpsilon(t, float64(d), float64(c.median()), 0.1, d)
 	}
-	assert.Zero(t, (&counts{}).median())
+	assert.Zero(t, (&times{}).median())
 	assert.Equal(t, latencyBuckets-1, bucketOf(time.Hour))
 }

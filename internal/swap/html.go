@@ -22,6 +22,7 @@ type picture struct{ Serving, Candidate string }
 func (r *Report) writeHTML(w io.Writer) error {
 	t, err := template.New("gate").Funcs(template.FuncMap{
 		"time":     func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+		"took":     took,
 		"percent":  func(v float64) string { return fmt.Sprintf("%.1f %%", 100*v) },
 		"number":   func(v float64) string { return fmt.Sprintf("%.3f", v) },
 		"interval": func(i eval.Interval) string { return spell(i, 100, 1) + percentSign(i) },
@@ -41,6 +42,14 @@ func (r *Report) writeHTML(w io.Writer) error {
 		}
 	}
 	return t.Execute(w, page)
+}
+
+// took is a time for people; "-" for none.
+func took(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.3f ms", d.Seconds()*1e3)
 }
 
 func percentSign(i eval.Interval) string {

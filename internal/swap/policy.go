@@ -19,25 +19,31 @@ type Policy struct {
 	// child process gets for it, 0 for no bound.
 	Timeout        time.Duration `yaml:"timeout" json:"timeout"`
 	MaxMemoryBytes int64         `yaml:"max_memory_bytes" json:"max_memory_bytes"`
-	Latency        LatencyPolicy `yaml:"latency" json:"latency"`
-	Memory         MemoryPolicy  `yaml:"memory" json:"memory"`
-	Replay         ReplayPolicy  `yaml:"replay" json:"replay"`
-	Settle         SettlePolicy  `yaml:"settle" json:"settle"`
+	// Priority of the child process: PriorityIdle or PriorityLow.
+	Priority string        `yaml:"priority" json:"priority"`
+	Latency  LatencyPolicy `yaml:"latency" json:"latency"`
+	Memory   MemoryPolicy  `yaml:"memory" json:"memory"`
+	Replay   ReplayPolicy  `yaml:"replay" json:"replay"`
+	Settle   SettlePolicy  `yaml:"settle" json:"settle"`
 }
 
 // LatencyPolicy bounds the time to score a prompt, measured in one process with
 // the serving bundle, in turns.
 type LatencyPolicy struct {
-	// MaxRatio is how many times the serving bundle's median the candidate's may be.
+	// MaxRatio is how many times as long a lane may take as the serving bundle's lane
+	// of that name, at the median over the prompts.
 	MaxRatio float64 `yaml:"max_ratio" json:"max_ratio"`
-	// MaxP99 bounds the slowest prompt in a hundred.
+	// NewLane bounds the median of a lane that the serving bundle does not have: it
+	// is added for being slower and better, and has nothing to be compared with.
+	NewLane time.Duration `yaml:"new_lane" json:"new_lane"`
+	// MaxP99 bounds the slowest prompt in a hundred, whichever lanes answer.
 	MaxP99 time.Duration `yaml:"max_p99" json:"max_p99"`
 }
 
 // MemoryPolicy bounds what an opened bundle adds to the process.
 type MemoryPolicy struct {
 	// MaxRatio is how many times the serving bundle's memory the candidate's may
-	// be. AllowBytes is always allowed.
+	// be. AllowBytes is always allowed, so that a small bundle may grow by a lane.
 	MaxRatio   float64 `yaml:"max_ratio" json:"max_ratio"`
 	AllowBytes int64   `yaml:"allow_bytes" json:"allow_bytes"`
 }
@@ -82,14 +88,25 @@ type SettlePolicy struct {
 	// MaxFailures is by how much the share of prompts that could not be scored may
 	// exceed the bundle's before.
 	MaxFailures float64 `yaml:"max_failures" json:"max_failures"`
-	// MaxLatencyRatio is how many times its median time to score may be, once that
-	// is above MinLatency.
+	// MaxLatencyRatio is how many times a lane's median time to score may be, once
+	// that is above MinLatency. Prompts whose scores were kept do not count.
 	MaxLatencyRatio float64       `yaml:"max_latency_ratio" json:"max_latency_ratio"`
 	MinLatency      time.Duration `yaml:"min_latency" json:"min_latency"`
+	// MaxNewLane bounds the median of a lane that the bundle before does not have.
+	MaxNewLane time.Duration `yaml:"max_new_lane" json:"max_new_lane"`
 	// MaxTierChange is by how much the share above the cheapest tier may differ,
 	// beyond chance.
 	MaxTierChange float64 `yaml:"max_tier_change" json:"max_tier_change"`
 }
+
+// How the examining process stands back behind what serves.
+const (
+	// PriorityIdle runs only where a core has nothing else to do, so that callers
+	// notice least. Where cores never rest, it takes long.
+	PriorityIdle = "idle"
+	// PriorityLow is the lowest ordinary one: a few hundredths of a busy core.
+	PriorityLow = "low"
+)
 
 // ShippedSet is the name in ReplayPolicy.Sets of the set that is built in.
 const ShippedSet = "weir-local"
@@ -98,15 +115,16 @@ const ShippedSet = "weir-local"
 // that decides otherwise, is slow or large, or says nothing.
 func DefaultPolicy() Policy {
 	return Policy{
-		Version: 1, MaxBytes: 2 << 30, Timeout: 2 * time.Minute, MaxMemoryBytes: 16 << 30,
-		Latency: LatencyPolicy{MaxRatio: 3, MaxP99: 100 * time.Millisecond},
+		Version: 1, MaxBytes: 2 << 30, Timeout: 5 * time.Minute, MaxMemoryBytes: 16 << 30, Priority: PriorityIdle,
+		Latency: LatencyPolicy{MaxRatio: 3, NewLane: 20 * time.Millisecond, MaxP99: 100 * time.Millisecond},
 		Memory:  MemoryPolicy{MaxRatio: 2, AllowBytes: 128 << 20},
 		Replay: ReplayPolicy{
 			Sets: []string{ShippedSet}, MinPrompts: 100, MinAgreement: 0.5, MaxFlips: 0.35, MinStrong: 0.01, MaxStrong: 0.95,
 			MaxCostIncrease: 0.25, MaxQualityLoss: 0.05, Bootstrap: 1000,
 		},
 		Settle: SettlePolicy{
-			For: 10 * time.Minute, MinRequests: 200, MaxFailures: 0.02, MaxLatencyRatio: 4, MinLatency: time.Millisecond, MaxTierChange: 0.25,
+			For: 10 * time.Minute, MinRequests: 200, MaxFailures: 0.02, MaxLatencyRatio: 4, MinLatency: time.Millisecond, MaxNewLane: 50 * time.Millisecond,
+			MaxTierChange: 0.25,
 		},
 	}
 }
@@ -128,7 +146,11 @@ func (p *Policy) Validate() error {
 	number("max_bytes", float64(p.MaxBytes), 1, 1<<40)
 	number("timeout", p.Timeout.Seconds(), 1, 3600)
 	number("max_memory_bytes", float64(p.MaxMemoryBytes), 0, 1<<50)
+	if p.Priority != PriorityIdle && p.Priority != PriorityLow {
+		fault("priority is %q: give %s or %s", p.Priority, PriorityIdle, PriorityLow)
+	}
 	number("latency.max_ratio", p.Latency.MaxRatio, 1, 1e6)
+	number("latency.new_lane", p.Latency.NewLane.Seconds(), 0, 3600)
 	number("latency.max_p99", p.Latency.MaxP99.Seconds(), 1e-6, 3600)
 	number("memory.max_ratio", p.Memory.MaxRatio, 1, 1e6)
 	number("memory.allow_bytes", float64(p.Memory.AllowBytes), 0, 1<<50)
@@ -149,6 +171,7 @@ func (p *Policy) Validate() error {
 	number("settle.max_failures", s.MaxFailures, 0, 1)
 	number("settle.max_latency_ratio", s.MaxLatencyRatio, 1, 1e6)
 	number("settle.min_latency", s.MinLatency.Seconds(), 0, math.MaxInt32)
+	number("settle.max_new_lane", s.MaxNewLane.Seconds(), 1e-6, 3600)
 	number("settle.max_tier_change", s.MaxTierChange, 0, 1)
 	return errors.Join(errs...)
 }

@@ -61,12 +61,28 @@ type Report struct {
 
 // Speed is the time to score one prompt.
 type Speed struct {
-	Prompts   int           `json:"prompts"`
+	Prompts int `json:"prompts"`
+	// Serving and Candidate are the medians of the whole bundle, Ratio the median
+	// over the prompts of candidate by serving, P99 the candidate's slowest in a
+	// hundred.
 	Serving   time.Duration `json:"serving_median_ns"`
 	Candidate time.Duration `json:"candidate_median_ns"`
 	P99       time.Duration `json:"candidate_p99_ns"`
-	// Ratio is the median over the prompts of candidate by serving.
-	Ratio float64 `json:"ratio"`
+	Ratio     float64       `json:"ratio"`
+	// The means say what the bundle costs to run.
+	MeanServing   time.Duration `json:"serving_mean_ns"`
+	MeanCandidate time.Duration `json:"candidate_mean_ns"`
+	// Lanes are the candidate's, each by itself.
+	Lanes []LaneSpeed `json:"lanes"`
+}
+
+// LaneSpeed is the median time of one lane, asked by itself. Serving and Ratio are
+// zero where only the candidate has that lane.
+type LaneSpeed struct {
+	Lane      string        `json:"lane"`
+	Serving   time.Duration `json:"serving_median_ns,omitempty"`
+	Candidate time.Duration `json:"candidate_median_ns"`
+	Ratio     float64       `json:"ratio,omitempty"`
 }
 
 // Size is what an opened bundle adds to the process's memory.
