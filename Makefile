@@ -54,8 +54,8 @@ fuzz: setup ## one minute of fuzzing, shared among all targets
 	scripts/campaign minute
 
 .PHONY: campaign
-campaign: setup ## the long tests, then CAMPAIGN_EXECS executions of every fuzz target (default 1000000)
-	scripts/campaign
+campaign: setup ## the long tests, then CAMPAIGN_EXECS executions of every fuzz target (default 1000000); ARGS="swaps" or "mutants" for one alone
+	scripts/campaign $(ARGS)
 
 .PHONY: bench
 bench: build ## measure scoring and Route on this machine, with ghz as a cross-check; rewrites the tables in docs

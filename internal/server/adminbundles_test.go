@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
@@ -103,4 +105,40 @@ func TestBundlesOverTheWire(t *testing.T) {
 	assert.Equal(t, "promoted", list.GetBundles()[0].GetOrigin())
 	assert.Nil(t, list.GetBundles()[0].GetEndTime())
 	assert.Equal(t, "old", list.GetBundles()[1].GetEndReason())
+}
+
+// TestHealthDetail: a server that settles, or refused a bundle, is healthy and says so.
+func TestHealthDetail(t *testing.T) {
+	until := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	swap := &fakeSwapper{BundleStatus{
+		Serving: Bundle{Name: "b", Version: "2", Since: until.Add(-time.Minute)}, Previous: &Bundle{Name: "b", Version: "1", Digest: "sha256:1"}, SettlesAt: until,
+		Refusal: &BundleRefusal{Bundle: Bundle{Name: "b", Version: "3"}, Gates: []Gate{{Name: "digests", Detail: "why"}}, Time: until},
+	}}
+	w := newWorld(t, func(w *world) {
+		w.cfg.Swap = swap
+		snap := w.cfg.Store.Acquire()
+		defer snap.Release()
+		swap.status.Serving.Digest = snap.Classifier.Info().Digest
+	}).run()
+	get := func() (d healthDetail) {
+		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + w.addrs.Metrics.String() + "/healthz?detail")
+		require.NoError(t, err)
+		defer res.Body.Close() //nolint:errcheck // it was only read
+		assert.Equal(t, http.StatusOK, res.StatusCode)
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&d))
+		return d
+	}
+	d := get()
+	assert.Equal(t, []string{"SERVING", "settling", "2", "1", "3", "digests"},
+		[]string{d.Status, d.State, d.Bundle.Version, d.Previous.Version, d.Refusal.Bundle.Version, d.Refusal.Gates[0]})
+	assert.Equal(t, until, *d.Settles)
+	assert.Equal(t, until.Add(-time.Minute), *d.Bundle.Since)
+	assert.NotEmpty(t, d.Config)
+	assert.Nil(t, d.Staged)
+	swap.status = BundleStatus{}
+	d = get()
+	assert.Equal(t, "steady", d.State)
+	assert.NotEmpty(t, d.Bundle.Digest, "what decides is known in any case")
+	assert.Nil(t, d.Settles)
+	assert.Nil(t, d.Refusal)
 }

@@ -235,14 +235,3 @@ func (s *Server) newMetrics() *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 	}
 }
-
-// healthz answers 200 or 503, for people and for probes that speak no gRPC.
-func (s *Server) healthz(w http.ResponseWriter, r *http.Request) {
-	res, err := s.health.Check(r.Context(), &healthv1.HealthCheckRequest{Service: healthServer})
-	if err != nil || res.GetStatus() != healthv1.HealthCheckResponse_SERVING {
-		http.Error(w, "NOT_SERVING", http.StatusServiceUnavailable)
-		return
-	}
-	// A write that fails means that the prober has gone.
-	_, _ = w.Write([]byte("SERVING\n"))
-}

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// tell logs an event and passes it on.
+// tell logs an event, writes it into the journal and passes it on.
 func (m *Manager) tell(e Event) {
 	if e.Time.IsZero() {
 		e.Time = m.cfg.Now()
@@ -43,6 +43,9 @@ func (m *Manager) tell(e Event) {
 	add("report", e.Page)
 	if e.Kind == EventRolledBack {
 		attrs = append(attrs, slog.Bool("automatic", e.Automatic))
+	}
+	if err := m.cfg.State.note(&e); err != nil {
+		m.cfg.Logger.Error("the bundles' journal is not up to date", "error", err)
 	}
 	m.cfg.Logger.LogAttrs(context.Background(), level, text, attrs...)
 	m.cfg.Notify(e)

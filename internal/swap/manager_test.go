@@ -2,10 +2,12 @@ package swap
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -394,4 +396,49 @@ func TestStateIsPruned(t *testing.T) {
 		assert.Len(t, entries, most, folder)
 	}
 	assert.Len(t, s.Entries(), maxEntries)
+}
+
+// journal reads the journal's entries.
+func journal(t *testing.T, path string) (out []JournalEntry) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for _, line := range strings.Split(strings.TrimSpace(string(raw)), "\n") {
+		var e JournalEntry
+		require.NoError(t, json.Unmarshal([]byte(line), &e))
+		out = append(out, e)
+	}
+	return out
+}
+
+// TestJournal: every event is in the journal, over restarts too.
+func TestJournal(t *testing.T) {
+	b := newBench(t, nil)
+	put(t, filepath.Join(b.root, "bad"), recipe{Name: "b", Version: "bad", Kind: "swapped"})
+	_, err := b.m.Stage(t.Context(), "bad")
+	require.Error(t, err)
+	put(t, filepath.Join(b.root, "two"), recipe{Name: "b", Version: "2"})
+	staged, err := b.m.Stage(t.Context(), "two")
+	require.NoError(t, err)
+	_, err = b.m.Promote(t.Context(), staged.Digest)
+	require.NoError(t, err)
+	_, err = b.m.Rollback(t.Context())
+	require.NoError(t, err)
+	got := journal(t, filepath.Join(b.state, "journal.jsonl"))
+	require.Len(t, got, 4)
+	for i, kind := range []EventKind{EventRefused, EventStaged, EventPromoted, EventRolledBack} {
+		assert.Equal(t, kind, got[i].Kind)
+		assert.False(t, got[i].Time.IsZero())
+	}
+	assert.Equal(t, GateReplay, got[0].Gates[0].Name)
+	assert.FileExists(t, got[0].Report)
+	assert.Equal(t, []string{"2", "1"}, []string{got[2].Bundle.Version, got[2].From.Version})
+	assert.Equal(t, []string{"1", "2"}, []string{got[3].Bundle.Version, got[3].From.Version})
+	assert.Equal(t, "an operator asked for it", got[3].Reason)
+	b.stop()
+	b.start(func(_ *bench, c *Config) { c.State.journalBytes = 100 })
+	_, err = b.m.Stage(t.Context(), "bad")
+	require.Error(t, err)
+	assert.Len(t, journal(t, filepath.Join(b.state, "journal.jsonl")), 1, "it began anew")
+	assert.Len(t, journal(t, filepath.Join(b.state, "journal.1.jsonl")), 4, "and the one before is kept")
 }

@@ -22,12 +22,17 @@ import (
 //	incoming/             copies on their way through the gates; emptied at the start
 //	reports/TIME-HEX/     index.html, report.json and the replay's pages
 //	scores/               scores by bundle digest, so that a replay is made once
-//	history.json
+//	history.json          what served, for the next start
+//	journal.jsonl         every event, for people and their tools; journal.1.jsonl the one before
 //
 // It is safe for concurrent use by one process; another that opens it is refused.
 type State struct {
 	dir  string
 	lock *os.File
+
+	// journal guards the file of that name, which begins anew beyond journalBytes.
+	journal      sync.Mutex
+	journalBytes int64
 
 	mu      sync.Mutex
 	history history
@@ -70,7 +75,7 @@ func OpenState(dir string) (_ *State, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("swap state: %w", err)
 	}
-	s := &State{dir: dir}
+	s := &State{dir: dir, journalBytes: maxJournal}
 	if err := os.RemoveAll(s.path("incoming")); err != nil {
 		return nil, fmt.Errorf("swap state: %w", err)
 	}
