@@ -48,6 +48,9 @@ func readBundle(dir string) (content, error) {
 		return c, err
 	}
 	data, err := readFile(root, manifestName, maxManifestBytes)
+	if errors.Is(err, os.ErrNotExist) {
+		err = fmt.Errorf("%s is not there: a bundle is a folder with a manifest, a graph, a tokenizer and probes (models/README.md): %w", manifestName, err)
+	}
 	if err == nil {
 		c.manifest.Digest = "sha256:" + digest(data)
 		var faults []error

@@ -175,6 +175,8 @@ type examiner struct {
 	env     []string
 	library string
 	cache   string
+	// waited is how long a process's threads waited for a core; nil asks the system.
+	waited func(pid int) time.Duration
 }
 
 // killGrace is how long a child that was told to end may take.
@@ -192,6 +194,15 @@ func (e *examiner) examine(ctx context.Context, job swap.Job) (*swap.Report, err
 	cmd := exec.CommandContext(bounded, e.program, e.args...) //nolint:gosec // this very program
 	cmd.Env = e.env
 	cmd.WaitDelay = killGrace
+	waiting := time.Duration(0)
+	cmd.Cancel = func() error {
+		waited := e.waited
+		if waited == nil {
+			waited = waitedForCore
+		}
+		waiting = waited(cmd.Process.Pid)
+		return cmd.Process.Kill()
+	}
 	var stdout bytes.Buffer
 	stderr := &tail{most: 2048}
 	cmd.Stdout, cmd.Stderr = &stdout, stderr
@@ -219,6 +230,11 @@ func (e *examiner) examine(ctx context.Context, job swap.Job) (*swap.Report, err
 	var exit *exec.ExitError
 	switch {
 	case errors.Is(context.Cause(bounded), errExamTimeout):
+		if waiting > job.Policy.Timeout/2 {
+			// It wanted to run and was not let: that is no fault of the candidate's.
+			return nil, fmt.Errorf("the machine was too busy: the examining process waited %s of %s for a core%s: choose priority: low in the gate policy, raise its timeout, or try again",
+				waiting.Round(time.Millisecond), job.Policy.Timeout, stderr.words())
+		}
 		used := (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Round(10 * time.Millisecond)
 		return loadRefusal("the first load and the gates took longer than %s (timeout in the gate policy), %s of it on a core%s; the process was ended",
 			job.Policy.Timeout, used, stderr.words()), nil

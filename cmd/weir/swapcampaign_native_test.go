@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -186,7 +187,11 @@ func TestExaminerTellsHowItsChildEnded(t *testing.T) {
 			assert.Contains(t, r.Failed()[0].Detail, tc.says)
 		})
 	}
-	_, err := (&examiner{program: "/nowhere"}).examine(t.Context(), job)
+	// A process that was not let run says nothing about the candidate.
+	busy := &examiner{program: "/bin/sh", args: []string{"-c", "exec sleep 60"}, waited: func(int) time.Duration { return 900 * time.Millisecond }}
+	_, err := busy.examine(t.Context(), job)
+	require.ErrorContains(t, err, "waited 900ms of 1s for a core")
+	_, err = (&examiner{program: "/nowhere"}).examine(t.Context(), job)
 	require.ErrorContains(t, err, "start the examining process")
 }
 
@@ -237,6 +242,26 @@ func TestTheExaminingProcessStandsBack(t *testing.T) {
 		assert.Empty(t, ahead())
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// Many threads on few cores wait, and the system tells.
+func TestWaitedForCore(t *testing.T) {
+	var wg sync.WaitGroup
+	before := waitedForCore(os.Getpid())
+	for range 4 * runtime.NumCPU() {
+		wg.Go(func() {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			for i := 0; i < 20 && waitedForCore(os.Getpid()) == before; i++ {
+				for begin := time.Now(); time.Since(begin) < 5*time.Millisecond; {
+					continue
+				}
+			}
+		})
+	}
+	wg.Wait()
+	assert.Greater(t, waitedForCore(os.Getpid()), before)
+	assert.Zero(t, waitedForCore(-1))
 }
 
 // TestTheExaminingProcessEndsWithItsParent closes the pipe that a server holds.

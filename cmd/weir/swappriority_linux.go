@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,4 +55,25 @@ func standBack(idle bool) error {
 			return nil
 		}
 	}
+}
+
+// waitedForCore is how long a process's threads wanted to run and did not; 0 where that
+// cannot be told.
+func waitedForCore(pid int) (sum time.Duration) {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		return 0
+	}
+	for _, task := range tasks {
+		raw, err := os.ReadFile(task)
+		if err != nil {
+			continue // that thread has ended
+		}
+		// Time on a core, time of waiting for one, turns.
+		if fields := strings.Fields(string(raw)); len(fields) == 3 {
+			ns, _ := strconv.ParseInt(fields[1], 10, 64)
+			sum += time.Duration(ns)
+		}
+	}
+	return sum
 }
