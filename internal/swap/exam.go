@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -68,7 +70,7 @@ func (e *Exam) Run(ctx context.Context) (_ *Report, err error) {
 	// base lane takes milliseconds.
 	knownServing, known := remember(serving), remember(candidate)
 	e.Progress(GateRange)
-	if !e.checkRange(ctx, r, known, texts) || ctx.Err() != nil {
+	if !e.checkRange(ctx, r, known, lanesOf(candidate), texts) || ctx.Err() != nil {
 		return r, context.Cause(ctx)
 	}
 	e.Progress(GateDamage)
@@ -180,12 +182,31 @@ func (e *Exam) texts() ([]string, error) {
 	return out, nil
 }
 
-// checkRange scores every prompt once: probes are few, and a fault may sit in one
-// row of a table.
-func (e *Exam) checkRange(ctx context.Context, r *Report, candidate Bundle, texts []string) bool {
+// checkRange scores every prompt: probes are few, and a fault may sit in one row of a
+// table. Where there are several lanes, each is asked about every prompt by itself:
+// callers will ask what the cascade did not ask here.
+func (e *Exam) checkRange(ctx context.Context, r *Report, whole classifier.Classifier, lanes map[string]classifier.Classifier, texts []string) bool {
+	if faults := unsound(ctx, whole, "", texts); faults != "" {
+		r.refuse(GateRange, "%s", faults)
+		return false
+	}
+	if len(lanes) > 1 {
+		for _, name := range slices.Sorted(maps.Keys(lanes)) {
+			if faults := unsound(ctx, lanes[name], " of lane "+name, texts); faults != "" {
+				r.refuse(GateRange, "%s", faults)
+				return false
+			}
+		}
+	}
+	r.pass(GateRange, "%d prompts give sound scores", len(texts))
+	return true
+}
+
+// unsound says how many prompts give no sound score; "" where all do.
+func unsound(ctx context.Context, c classifier.Classifier, which string, texts []string) string {
 	faults, first := 0, error(nil)
 	for _, t := range texts {
-		s, err := candidate.Classify(ctx, t)
+		s, err := c.Classify(ctx, t)
 		if errors.Is(err, classifier.ErrNoContent) {
 			continue
 		}
@@ -198,12 +219,10 @@ func (e *Exam) checkRange(ctx context.Context, r *Report, candidate Bundle, text
 			}
 		}
 	}
-	if faults > 0 {
-		r.refuse(GateRange, "%d of %d prompts give no sound score, the first: %v", faults, len(texts), first)
-		return false
+	if faults == 0 {
+		return ""
 	}
-	r.pass(GateRange, "%d prompts give sound scores", len(texts))
-	return true
+	return fmt.Sprintf("%d of %d prompts give no sound score%s, the first: %v", faults, len(texts), which, first)
 }
 
 func (e *Exam) checkMemory(r *Report) {

@@ -196,6 +196,36 @@ func TestLatencyIsByLane(t *testing.T) {
 	}
 }
 
+// TestRangeIsOfEveryLane: a lane that gives no number is found on prompts that the
+// cascade answers by the other.
+func TestRangeIsOfEveryLane(t *testing.T) {
+	open, n := (&factory{}).Open, 0
+	r := exam(t, "", func(e *Exam) {
+		e.Open = func(ctx context.Context, dir string) (Bundle, error) {
+			b, err := open(ctx, dir)
+			if n++; n <= 2 {
+				return &twoLanes{b, map[string]time.Duration{"fast": 0, "base": 0}}, err
+			}
+			return &brokenBase{twoLanes{b, map[string]time.Duration{"fast": 0}}}, err
+		}
+	})
+	g := gateNamed(t, r, GateRange)
+	assert.False(t, g.Passed)
+	assert.Contains(t, g.Detail, "150 of 150 prompts give no sound score of lane base, the first: holds +Inf")
+}
+
+type brokenBase struct{ twoLanes }
+
+func (b *brokenBase) Lanes() map[string]classifier.Classifier {
+	return map[string]classifier.Classifier{"fast": b.Bundle, "base": infinite{b.Bundle}}
+}
+
+type infinite struct{ classifier.Classifier }
+
+func (infinite) Classify(context.Context, string) (classifier.Scores, error) {
+	return classifier.Scores{}, errors.New("holds +Inf")
+}
+
 // A lane that takes long has its vocabulary scored all the same, several words a text.
 func TestSlowLanesAreCoveredInTime(t *testing.T) {
 	words := make([]string, 30_000)
