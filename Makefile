@@ -69,9 +69,9 @@ bench-complete: build ## measure Complete beside a direct call and a bare proxy;
 
 .PHONY: train
 train: ## train a bundle into OUT (default build/model) from the outcome sets in WEIR_DATA (ARGS: more flags)
-	scripts/setup-python --model
+	scripts/setup-python --base
 	mkdir -p $(OUT)
-	cd scripts/train && ../../build/venv/bin/python -m weirtrain train --out $(abspath $(OUT)) $(ARGS)
+	cd scripts/train && OMP_WAIT_POLICY=PASSIVE ../../build/venv/bin/python -m weirtrain train --out $(abspath $(OUT)) $(ARGS)
 
 .PHONY: model-verify
 model-verify: build ## prove the committed bundles: digests, contract, golden probes

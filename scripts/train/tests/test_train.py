@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weirtrain import config, score, targets, tiny
+from weirtrain import augment, cascade, config, minilm, score, supervise, targets, tiny
 from weirtrain.data import parse, read_folder
+from weirtrain.encodergraph import build_pooled
 from weirtrain.features import counts, make_table, pool, tokenize
-from weirtrain.graph import Dense, Head, Ood, StaticLane, build
-from weirtrain.runtime import Graph
+from weirtrain.gather import Sources
+from weirtrain.graph import Dense, Head, Ood, StaticLane, Top, build
+from weirtrain.runtime import Graph, Pooler
 from weirtrain.text import Encoder, Window, open_tokenizer
-from weirtrain.train import Sources, train
+from weirtrain.train import train
 
 HERE = Path(__file__).resolve().parents[1]
 CORPUS = HERE.parents[1] / "training-data" / "corpus"
@@ -55,6 +58,7 @@ def small() -> config.Config:
         name="check",
         embedding=replace(whole.embedding, source="seeded", width=24),
         ood=replace(whole.ood, components=8),
+        tune=replace(whole.tune, layers=2, epochs=0),
     )
 
 
@@ -88,11 +92,11 @@ def test_the_graph_computes_what_the_trainer_computed() -> None:
     weight = rng.normal(0, 1, (20, 1)).astype(np.float32)
     dense = Dense(weight, np.zeros(1, dtype=np.float32))
     names = ("quality_efficient", "quality_high", "domain", "output_tokens")
-    lane = StaticLane(
-        table.rows, table.scale, table.weight, np.zeros(20, dtype=np.float32), np.ones(20, dtype=np.float32),
-        tuple(Head(n, (dense,)) for n in names), Ood(centre.astype(np.float32), np.eye(8, dtype=np.float32)),
-        centre=centre.astype(np.float32),
+    top = Top(
+        np.zeros(20, dtype=np.float32), np.ones(20, dtype=np.float32), tuple(Head(n, (dense,)) for n in names),
+        Ood(centre.astype(np.float32), np.eye(8, dtype=np.float32)), centre=centre.astype(np.float32),
     )  # fmt: skip
+    lane = StaticLane(table.rows, table.scale, table.weight, top)
     graph = Graph(build(lane, "parity"))
     texts = ["what is the price of bread", "prove the theorem: x = 3", "bread " * 90]
     tokens = tokenize(encoder, texts)
@@ -139,3 +143,70 @@ def test_score_writes_a_line_a_prompt(tmp_path: Path) -> None:
     assert lines[1]["gain"] == score.Bundle(bundle).classify("hi\n\nprove it").gain
     assert lines[0]["bundle_digest"].startswith("sha256:")
     assert sum(lines[0]["domain_probabilities"].values()) == pytest.approx(1.0)
+
+
+def test_the_int8_encoder_computes_what_the_encoder_computes() -> None:
+    rng = np.random.default_rng(11)
+    words = rng.normal(0, 1, (200, 24)).astype(np.float32)
+    weights = minilm.seeded(words, rng)
+    pooler = Pooler(build_pooled(weights, 2))
+    for n in (1, 3, 40):
+        ids = rng.integers(0, 200, n)
+        want = minilm.Encoder(weights).forward(ids[None, :], 2).mean(axis=1)[0]
+        got = pooler.run(ids.tolist())
+        cosine = float(want @ got / np.linalg.norm(want) / np.linalg.norm(got))
+        assert cosine > 0.99, f"{n} tokens"
+
+
+def test_the_band_is_the_smallest_that_loses_little() -> None:
+    rng = np.random.default_rng(2)
+    strong, weak = np.full(1500, 0.9), 0.9 - rng.uniform(0, 0.6, 1500)
+    base = strong - weak + rng.normal(0, 0.05, 1500)
+    bands = cascade.curve(base + rng.normal(0, 0.3, 1500), base, weak, strong)
+    chosen = cascade.choose(bands)
+    assert 0.0 < chosen.asked < 1.0
+    assert chosen.apgr >= bands[-1].apgr - cascade.LOSS > bands[0].apgr
+    alike = cascade.curve(base, base, weak, strong)
+    assert cascade.choose(alike).asked == 0.0, "two lanes that agree need no second one"
+    assert "(default)" in cascade.table(bands, chosen)
+
+
+def test_tuning_learns_and_goes_on_from_its_checkpoint(small: config.Config, tmp_path: Path) -> None:
+    tune = pytest.importorskip("weirtrain.tune", reason="tuning needs PyTorch: scripts/train/requirements-base.txt")
+
+    rows = [parse(r) for r in outcome_rows(120)]
+    soft = supervise.quality_targets(rows, small)
+    words = tiny.vocabulary()
+    encoder = Encoder(open_tokenizer(tiny.tokenizer_json(words)), Window(32, 16, 256, 128), (tiny.CLS,), (tiny.SEP,))
+    rng = np.random.default_rng(1)
+    weights = minilm.seeded(rng.normal(0, 1, (len(words), 24)).astype(np.float32), rng)
+    flat = np.ones(len(rows))
+    task = tune.Task(
+        rows, soft.high - soft.efficient, soft.efficient, np.full(len(rows), 2), np.full(len(rows), 3.0),
+        supervise.group_numbers(rows), flat, flat,
+    )  # fmt: skip
+    quick = replace(small.tune, epochs=2, bfloat16=False, checkpoint_seconds=0)
+    whole = tune.tune(task, encoder, quick, weights, tmp_path / "a")
+    name = "encoder.layer.1.output.dense.weight"
+    assert not np.array_equal(whole[name], weights[name])
+    stopped = tmp_path / "b"
+    with pytest.raises(KeyboardInterrupt):
+        tune.tune(task, encoder, quick, weights, stopped, on_batch=_stop_at(3))
+    again = tune.tune(task, encoder, quick, weights, stopped)
+    assert np.array_equal(again[name], whole[name]), "a resumed run must end where an unbroken one does"
+
+
+def _stop_at(batch: int) -> Any:
+    seen = iter(range(batch))
+
+    def on_batch() -> None:
+        if next(seen, None) is None:
+            raise KeyboardInterrupt
+
+    return on_batch
+
+
+def test_an_edit_never_empties_a_prompt() -> None:
+    rng = random.Random(4)
+    for row in read_folder(CORPUS)[:300]:
+        assert augment.one_edit(row, rng).strip()

@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from weirtrain import config, datasheet, evaluate, score, tiny, train
+from weirtrain import config, datasheet, evaluate, flips, gather, labelled, score, tiny, train
 
 HERE = Path(__file__).resolve().parents[1]
 
@@ -48,17 +48,23 @@ def _parser() -> argparse.ArgumentParser:
     judging.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
     judging.add_argument("--benchmarks", type=Path, default=_folder("WEIR_BENCHMARKS"), help="(WEIR_BENCHMARKS)")
     judging.add_argument("--rounds", type=int, default=1000, help="bootstrap resamples")
+    for name, what in (("labels", "agreement with the corpus's labels"), ("flips", "edits that must not count")):
+        verb = verbs.add_parser(name, help=f"{what}, on the corpus's evaluation prompts")
+        verb.add_argument("--bundle", type=Path, required=True, help="the bundle's folder")
+        verb.add_argument("--corpus", type=Path, default=HERE.parents[1] / "training-data" / "corpus")
+    for name in ("labels", "flips", "evaluate"):
+        verbs.choices[name].add_argument("--lane", default="", help="ask this lane alone, not the cascade")
     return parser
 
 
 def _datasheet(args: argparse.Namespace) -> None:
-    sources = train.Sources(args.data, args.corpus, args.benchmarks, args.cache)
-    rows = train.gather_all(config.load(args.config), sources)
+    sources = gather.Sources(args.data, args.corpus, args.benchmarks, args.cache)
+    rows = gather.gather_all(config.load(args.config), sources)
     args.out.write_text(datasheet.render(rows), encoding="utf-8")
 
 
 def _train(args: argparse.Namespace) -> None:
-    sources = train.Sources(args.data, args.corpus, args.benchmarks, args.cache)
+    sources = gather.Sources(args.data, args.corpus, args.benchmarks, args.cache)
     report = train.train(config.load(args.config), sources, args.out, "make train")
     print(json.dumps(report, indent=2, sort_keys=True))
 
@@ -74,11 +80,14 @@ def main(argv: list[str] | None = None) -> int:
         _datasheet(args)
     elif args.verb == "score":
         print(score.score_file(args.bundle, args.source, args.out, args.ids), file=sys.stderr)
+    elif args.verb in ("labels", "flips"):
+        verb = labelled.report if args.verb == "labels" else flips.report
+        verb(score.Bundle(args.bundle, args.lane), args.corpus, print)
     elif args.benchmarks is None:
         print("weirtrain evaluate: set WEIR_BENCHMARKS or give --benchmarks", file=sys.stderr)
         return 2
     else:
-        evaluate.evaluate(args.bundle, args.benchmarks, args.rounds, 7, print)
+        evaluate.evaluate(score.Bundle(args.bundle, args.lane), args.benchmarks, args.rounds, 7, print)
     return 0
 
 

@@ -74,3 +74,12 @@ def variants(rows: Sequence[Row], copies: int) -> list[Row]:
             if bare and bare != row.text:
                 made.append(replace(row, text=bare))
     return made
+
+
+def one_edit(row: Row, rng: random.Random) -> str:
+    """The row's text under one edit drawn from `rng`; a question with options loses them half of the time."""
+    if rng.random() < 0.5:
+        bare = without_options(row.text)
+        if bare and bare != row.text:
+            return bare
+    return rng.choice(_edits(rng))(row.text)

@@ -40,15 +40,15 @@ class Weights:
     """How much a row counts in the fits."""
 
     set_size: int
-    corpus: float
     copies: int
     medical: float
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Regularisation of the heads."""
+    """How a lane's heads are fitted: regularisation, and what a corpus row weighs beside one of an outcome set."""
 
+    corpus: float
     quality_l2: float
     shape_l2: float
     invariance: float
@@ -74,6 +74,29 @@ class OodConfig:
 
 
 @dataclass(frozen=True)
+class TuneConfig:
+    """The base lane's encoder: how its layers are tuned. `edited` is the share of
+    rows seen under an edit; `set_draw` how much of a large outcome set an epoch sees."""
+
+    layers: int
+    epochs: int
+    rate: float
+    dropout: float
+    edited: float
+    gain_weight: float
+    domain_weight: float
+    length_weight: float
+    set_weight: float
+    set_draw: int
+    most_tokens: int
+    batch_tokens: int
+    threads: int
+    bfloat16: bool
+    checkpoint_seconds: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole file."""
 
@@ -84,9 +107,11 @@ class Config:
     window: WindowConfig
     targets: TargetsConfig
     weights: Weights
-    heads: Heads
+    fast: Heads
+    base: Heads
     calibration: Calibration
     ood: OodConfig
+    tune: TuneConfig
 
 
 _SECTIONS: dict[str, type[Any]] = {
@@ -94,9 +119,11 @@ _SECTIONS: dict[str, type[Any]] = {
     "window": WindowConfig,
     "targets": TargetsConfig,
     "weights": Weights,
-    "heads": Heads,
+    "fast": Heads,
+    "base": Heads,
     "calibration": Calibration,
     "ood": OodConfig,
+    "tune": TuneConfig,
 }
 
 

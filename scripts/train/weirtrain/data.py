@@ -47,6 +47,7 @@ class Labels:
     q_efficient: float
     q_high: float
     output_tokens: float
+    count: int
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def _labels(entries: list[Mapping[str, Any]]) -> Labels | None:
         mean("q_efficient"),
         mean("q_high"),
         _geometric([float(e["output_tokens"]) for e in entries]),
+        len(entries),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from weirtrain.train import Rows
+from weirtrain.gather import Rows
 
 HEAD = """# What the trainer reads
 

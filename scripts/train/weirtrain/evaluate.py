@@ -26,9 +26,8 @@ def _scores(bundle: Bundle, data: routellm.EvalSet) -> Array:
     return np.array([bundle.classify(p).gain for p in prompts], dtype=np.float64)
 
 
-def evaluate(folder: Path, benchmarks: Path, rounds: int, seed: int, show: Callable[[str], None]) -> None:
+def evaluate(bundle: Bundle, benchmarks: Path, rounds: int, seed: int, show: Callable[[str], None]) -> None:
     """Prints APGR, CPT50 and CPT80 with 95 % intervals on each set and on their mean."""
-    bundle = Bundle(folder)
     show(f"bundle {bundle.manifest['name']} {bundle.manifest['version']} {bundle.digest}")
     show("set        n     APGR  95 %             CPT50  CPT80  length APGR  minus length, paired 95 %")
     draws: list[Array] = []

@@ -45,26 +45,33 @@ class Ood:
 
 
 @dataclass(frozen=True)
-class StaticLane:
-    """All weights of a static lane.
+class Top:
+    """What a lane computes from its pooled embedding.
 
-    `table` [V, D] holds int8 rows, `scale` [V] their scales, `weight` [V] the
-    share of a token in the mean. The features are the pooled embedding and,
-    where `use_shape`, the shape vector, moved by `shift` and divided by `spread`.
-    With `centre` [D] the embedding is first moved by it and scaled to length 1,
-    so that a short prompt lies no farther out than a long one.
+    The features are the pooled embedding and, where `use_shape`, the shape vector,
+    moved by `shift` and divided by `spread`. With `centre` [D] the embedding is
+    first moved by it and scaled to length 1, so that a short prompt lies no
+    farther out than a long one.
     """
 
-    table: npt.NDArray[np.int8]
-    scale: Floats
-    weight: Floats
     shift: Floats
     spread: Floats
     heads: tuple[Head, ...]
     ood: Ood
     use_shape: bool = True
-    use_types: bool = False
     centre: Floats | None = None
+
+
+@dataclass(frozen=True)
+class StaticLane:
+    """All weights of a static lane: `table` [V, D] holds int8 rows, `scale` [V]
+    their scales, `weight` [V] the share of a token in the mean."""
+
+    table: npt.NDArray[np.int8]
+    scale: Floats
+    weight: Floats
+    top: Top
+    use_types: bool = False
 
 
 def quantize_rows(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
@@ -76,20 +83,26 @@ def quantize_rows(matrix: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
 
 
 @dataclass
-class _Builder:
+class Builder:
+    """Nodes and constants of a graph in the making."""
+
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
     def const(self, name: str, value: npt.NDArray[np.generic]) -> str:
+        """Adds a constant, once a name, and returns the name."""
+        if any(c.name == name for c in self.constants):
+            return name
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def op(self, kind: str, inputs: list[str], out: str, **attrs: Any) -> str:
+        """Adds a node and returns the name of its output."""
         self.nodes.append(helper.make_node(kind, inputs, [out], name=out, **attrs))
         return out
 
 
-def _pool(b: _Builder, lane: StaticLane) -> str:
+def _pool(b: Builder, lane: StaticLane) -> str:
     """Weighted mean of the token rows: ([w*scale] @ rows) / sum(w)."""
     stats = np.stack([lane.scale * lane.weight, lane.weight], axis=1).astype(np.float32)
     rows8 = b.op("Gather", [b.const("table", lane.table), "input_ids"], "rows8", axis=0)
@@ -114,7 +127,7 @@ def _pool(b: _Builder, lane: StaticLane) -> str:
     return b.op("Squeeze", [mean, b.const("token_axis", np.array([1], dtype=np.int64))], "pooled")
 
 
-def _unit(b: _Builder, centre: Floats, pooled: str) -> str:
+def _unit(b: Builder, centre: Floats, pooled: str) -> str:
     """(pooled - centre) scaled to length 1."""
     away = b.op("Sub", [pooled, b.const("centre", centre.astype(np.float32))], "centred")
     square = b.op("Mul", [away, away], "centred_square")
@@ -124,9 +137,9 @@ def _unit(b: _Builder, centre: Floats, pooled: str) -> str:
     return b.op("Div", [away, b.op("Sqrt", [safe], "length")], "direction")
 
 
-def _heads(b: _Builder, lane: StaticLane, x: str) -> list[onnx.ValueInfoProto]:
+def _heads(b: Builder, top: Top, x: str) -> list[onnx.ValueInfoProto]:
     outputs = []
-    for head in lane.heads:
+    for head in top.heads:
         at = x
         for i, layer in enumerate(head.layers):
             last = i == len(head.layers) - 1
@@ -142,29 +155,34 @@ def _heads(b: _Builder, lane: StaticLane, x: str) -> list[onnx.ValueInfoProto]:
     return outputs
 
 
-def _ood(b: _Builder, lane: StaticLane, pooled: str) -> onnx.ValueInfoProto:
-    away = b.op("Sub", [pooled, b.const("ood_mean", lane.ood.mean.astype(np.float32))], "ood_away")
-    inside = b.op("MatMul", [away, b.const("ood_basis", lane.ood.basis.astype(np.float32))], "ood_white")
+def _ood(b: Builder, ood: Ood, pooled: str) -> onnx.ValueInfoProto:
+    away = b.op("Sub", [pooled, b.const("ood_mean", ood.mean.astype(np.float32))], "ood_away")
+    inside = b.op("MatMul", [away, b.const("ood_basis", ood.basis.astype(np.float32))], "ood_white")
     square = b.op("Mul", [inside, inside], "ood_square")
     mean = b.op("ReduceMean", [square], "ood_mean_square", axes=[-1], keepdims=1)
     b.op("Sqrt", [mean], "ood")
     return helper.make_tensor_value_info("ood", TensorProto.FLOAT, [1, 1])
 
 
-def build(lane: StaticLane, name: str) -> bytes:
-    """Serialises the lane's graph; the same weights give the same bytes."""
-    b = _Builder()
-    tokens = ["input_ids", "attention_mask"] + (["token_type_ids"] if lane.use_types else [])
-    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "n"]) for n in tokens]
-    pooled = _pool(b, lane)
-    features = pooled if lane.centre is None else _unit(b, lane.centre, pooled)
-    if lane.use_shape:
+def top_of(b: Builder, top: Top, pooled: str) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """Adds features, heads and distance; returns the further inputs and all outputs."""
+    inputs = []
+    features = pooled if top.centre is None else _unit(b, top.centre, pooled)
+    if top.use_shape:
         inputs.append(helper.make_tensor_value_info("shape", TensorProto.FLOAT, [1, SHAPE_SIZE]))
         features = b.op("Concat", [features, "shape"], "raw_features", axis=1)
-    away = b.op("Sub", [features, b.const("shift", lane.shift.astype(np.float32))], "moved")
-    x = b.op("Div", [away, b.const("spread", lane.spread.astype(np.float32))], "features")
-    outputs = [*_heads(b, lane, x), _ood(b, lane, pooled)]
-    graph = helper.make_graph(b.nodes, name, inputs, outputs, b.constants)
+    away = b.op("Sub", [features, b.const("shift", top.shift.astype(np.float32))], "moved")
+    x = b.op("Div", [away, b.const("spread", top.spread.astype(np.float32))], "features")
+    return inputs, [*_heads(b, top, x), _ood(b, top.ood, pooled)]
+
+
+def build(lane: StaticLane, name: str) -> bytes:
+    """Serialises the lane's graph; the same weights give the same bytes."""
+    b = Builder()
+    tokens = ["input_ids", "attention_mask"] + (["token_type_ids"] if lane.use_types else [])
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "n"]) for n in tokens]
+    more, outputs = top_of(b, lane.top, _pool(b, lane))
+    graph = helper.make_graph(b.nodes, name, [*inputs, *more], outputs, b.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="weirtrain")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)

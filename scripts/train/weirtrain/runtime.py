@@ -21,14 +21,32 @@ class Outputs:
     domain: Floats
 
 
+def _session(model: bytes) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class Pooler:
+    """An encoder's graph that ends in `pooled`. `run` may be called from several threads."""
+
+    def __init__(self, model: bytes) -> None:
+        self._session = _session(model)
+
+    def run(self, ids: list[int]) -> Floats:
+        """The pooled embedding of one prompt's ids, special ones included."""
+        row = np.array([ids], dtype=np.int64)
+        (pooled,) = self._session.run(["pooled"], {"input_ids": row, "attention_mask": np.ones_like(row)})
+        out: Floats = np.asarray(pooled, dtype=np.float32)[0]
+        return out
+
+
 class Graph:
     """A graph with the default names of inputs and outputs."""
 
     def __init__(self, model: bytes) -> None:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = _session(model)
         self._inputs = {i.name for i in self._session.get_inputs()}
         self._outputs = [o.name for o in self._session.get_outputs()]
 

@@ -110,13 +110,19 @@ class Lane:
 
 
 class Bundle:
-    """An opened bundle: digests and golden probes are checked, as the service does."""
+    """An opened bundle: digests and golden probes are checked, as the service does.
 
-    def __init__(self, folder: Path) -> None:
+    `only` names the one lane to ask; without it the cascade decides.
+    """
+
+    def __init__(self, folder: Path, only: str = "") -> None:
         self.manifest, files, digest = read_files(folder)
         self.digest = f"sha256:{digest}"
         domains = self.manifest["domains"]
         self.lanes = {n: Lane(n, e, files, domains) for n, e in self.manifest["lanes"].items()}
+        if only and only not in self.lanes:
+            raise ValueError(f"{folder} has no lane {only!r}: it has {', '.join(self.lanes)}")
+        self._only = only
         self._cascade = self.manifest.get("cascade")
         self._check_probes(json.loads(files[self.manifest["probes"]]))
 
@@ -135,6 +141,8 @@ class Bundle:
 
     def classify(self, text: str) -> Scores:
         """Scores one text through the cascade, as the service does; `ids` are the fast lane's."""
+        if self._only:
+            return self.lanes[self._only].classify(text)
         fast = self.lanes["fast"].classify(text)
         if self._cascade is None or fast.gain < self._cascade["low"] or fast.gain > self._cascade["high"]:
             return fast

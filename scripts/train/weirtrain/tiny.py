@@ -18,7 +18,7 @@ import numpy.typing as npt
 from weirtrain import tiny_words
 from weirtrain.bundle import DOMAINS, BundleSpec, LaneSpec, write
 from weirtrain.calibrate import Knot
-from weirtrain.graph import Dense, Head, Ood, StaticLane, build, quantize_rows
+from weirtrain.graph import Dense, Head, Ood, StaticLane, Top, build, quantize_rows
 from weirtrain.shape import SIZE as SHAPE_SIZE
 from weirtrain.text import Window
 
@@ -131,15 +131,13 @@ def fast_lane(vocab: list[str], rng: np.random.Generator) -> StaticLane:
     )
     weight = np.ones(len(vocab), dtype=np.float32)
     weight[: len(SPECIAL)] = 0.1
-    return StaticLane(
-        table=table,
-        scale=scale,
-        weight=weight,
+    top = Top(
         shift=np.zeros(width, dtype=np.float32),
         spread=np.ones(width, dtype=np.float32),
         heads=heads,
         ood=Ood(np.zeros(WIDTH, dtype=np.float32), (4.0 * np.eye(WIDTH)).astype(np.float32)),
     )
+    return StaticLane(table=table, scale=scale, weight=weight, top=top)
 
 
 def base_lane(fast: StaticLane, rng: np.random.Generator) -> StaticLane:
@@ -155,14 +153,14 @@ def base_lane(fast: StaticLane, rng: np.random.Generator) -> StaticLane:
         weight = np.concatenate([last.weight[:WIDTH], -last.weight[:WIDTH]]).astype(np.float32)
         return Head(head.output, (hidden, Dense(weight, last.bias)))
 
-    return replace(
-        fast,
-        heads=tuple(deepen(h) for h in fast.heads),
+    top = replace(
+        fast.top,
+        heads=tuple(deepen(h) for h in fast.top.heads),
         shift=np.zeros(WIDTH, dtype=np.float32),
         spread=np.ones(WIDTH, dtype=np.float32),
         use_shape=False,
-        use_types=True,
     )
+    return replace(fast, top=top, use_types=True)
 
 
 def _curve(slope: float, offset: float) -> list[Knot]:
