@@ -76,7 +76,8 @@ class OodConfig:
 @dataclass(frozen=True)
 class TuneConfig:
     """The base lane's encoder: how its layers are tuned. `edited` is the share of
-    rows seen under an edit; `set_draw` how much of a large outcome set an epoch sees."""
+    rows seen under an edit; `set_draw` how much of a large outcome set an epoch sees;
+    `blend` how far the tuned weights go from the first ones, 0 to 1."""
 
     layers: int
     epochs: int
@@ -94,6 +95,7 @@ class TuneConfig:
     bfloat16: bool
     checkpoint_seconds: int
     seed: int
+    blend: float
 
 
 @dataclass(frozen=True)

@@ -225,7 +225,8 @@ def _loss(
 
 def _key(task: Task, config: TuneConfig) -> str:
     """A digest of all that decides the result, so that no checkpoint of other data is taken up."""
-    seen = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    settings = {k: v for k, v in asdict(config).items() if k != "blend"}
+    seen = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for row in task.rows:
         seen.update(row.text.encode("utf-8"))
     for values in (task.gain, task.efficient, task.length, task.weight, task.draw, task.domain, task.group):
@@ -334,4 +335,12 @@ def tune(
             if on_batch is not None:
                 on_batch()
         run.save(epoch + 1, 0)
-    return student.encoder(weights)
+    return blend(weights, student.encoder(weights), config.blend)
+
+
+def blend(first: dict[str, minilm.Floats], tuned: dict[str, minilm.Floats], share: float) -> dict[str, minilm.Floats]:
+    """Weights on the way from the first to the tuned ones (Wortsman et al. 2021, arXiv:2109.01903): a half keeps what
+    tuning taught and most of what the encoder was steady under."""
+    return {
+        k: (share * v + (1 - share) * first[k]).astype(np.float32) if "layer." in k else v for k, v in tuned.items()
+    }
