@@ -34,7 +34,8 @@ func NewCascade(fast, base Classifier, band Band, info Info) (*Cascade, error) {
 }
 
 // Classify implements Classifier. The answer's Lane says who gave it. When Base
-// is overloaded the answer of Fast stands: a wider error beats no score.
+// is overloaded, or not done when ctx's time is up, the answer of Fast stands: a
+// wider error beats no score. A caller's cancellation is an error.
 func (c *Cascade) Classify(ctx context.Context, text string) (Scores, error) {
 	s, err := c.fast.Classify(ctx, text)
 	if err != nil {
@@ -44,13 +45,14 @@ func (c *Cascade) Classify(ctx context.Context, text string) (Scores, error) {
 		return s, nil
 	}
 	deep, err := c.base.Classify(ctx, text)
-	if err != nil {
-		if errors.Is(err, ErrOverloaded) {
-			return s, nil
-		}
+	switch {
+	case err == nil:
+		return deep, nil
+	case errors.Is(err, ErrOverloaded), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return s, nil
+	default:
 		return Scores{}, err
 	}
-	return deep, nil
 }
 
 // Info implements Classifier.

@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -246,6 +247,29 @@ func TestCascade(t *testing.T) {
 	c, err := classifier.NewCascade(classifier.Lexical{}, classifier.Lexical{}, classifier.Band{Low: -1, High: 1}, classifier.Lexical{}.Info())
 	require.NoError(t, err)
 	classifiertest.Run(t, c)
+}
+
+// late answers only when its context ends, as a base lane behind a queue does.
+type late struct{ fixed }
+
+func (late) Classify(ctx context.Context, _ string) (classifier.Scores, error) {
+	<-ctx.Done()
+	return classifier.Scores{}, context.Cause(ctx)
+}
+
+func TestCascadeOutOfTime(t *testing.T) {
+	c, err := classifier.NewCascade(fixed{"fast", 0.05, nil}, late{}, classifier.Band{Low: 0, High: 0.1}, classifier.Info{})
+	require.NoError(t, err)
+	short, cancel := context.WithTimeoutCause(t.Context(), time.Millisecond, errors.New("scoring took too long"))
+	defer cancel()
+	s, err := c.Classify(short, "hello")
+	require.NoError(t, err)
+	assert.Equal(t, "fast", s.Lane, "what the fast lane said stands when the base lane's time is up")
+
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	_, err = c.Classify(gone, "hello")
+	require.ErrorIs(t, err, context.Canceled, "a caller that left gets no answer")
 }
 
 func ExampleLexical() {
