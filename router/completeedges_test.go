@@ -122,6 +122,32 @@ func TestScoresOfAnotherBundleAreNotUsed(t *testing.T) {
 	assert.False(t, hear(t.Context(), b.r, prompt()).done[0].ScoreCached, "another bundle serves")
 }
 
+// What a cascade says when its time is up is not kept for calls that have time.
+func TestHurriedScoresAreNotKept(t *testing.T) {
+	cache, err := router.NewScoreCache(10)
+	require.NoError(t, err)
+	b := newBench(t, whole, func(_ *router.Rules, cfg *router.Config) {
+		cfg.ScoreCache, cfg.ClassifyTimeout = cache, time.Millisecond
+	})
+	_, err = b.store.Publish(func(classifier.Classifier, *router.Rules) (classifier.Classifier, *router.Rules, error) {
+		return hurried{classifier.Lexical{}}, b.rules, nil
+	})
+	require.NoError(t, err)
+	for range 2 {
+		done := hear(t.Context(), b.r, prompt()).done
+		require.NotEmpty(t, done)
+		assert.False(t, done[0].ScoreCached)
+	}
+}
+
+// hurried answers when its time is up.
+type hurried struct{ classifier.Classifier }
+
+func (h hurried) Classify(ctx context.Context, text string) (classifier.Scores, error) {
+	<-ctx.Done()
+	return h.Classifier.Classify(context.WithoutCancel(ctx), text)
+}
+
 // renamed is a classifier under another digest.
 type renamed struct{ classifier.Classifier }
 

@@ -88,7 +88,8 @@ func (c *ScoreCache) classify(ctx context.Context, by classifier.Classifier, tex
 	if s, ok := c.get(key); ok {
 		return s, true, nil
 	}
-	if s, err = by.Classify(ctx, text); err == nil {
+	// Scores given when the time was up may be a cascade's first guess: they answer this call and no later one.
+	if s, err = by.Classify(ctx, text); err == nil && ctx.Err() == nil {
 		c.put(key, s)
 	}
 	return s, false, err
