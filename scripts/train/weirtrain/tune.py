@@ -1,6 +1,6 @@
 """Fine-tunes the lower layers of MiniLM-L6 for the base lane, in PyTorch on the CPU.
 
-Every row teaches what is known of it: both qualities, domain and answer length. Corpus rows are seen under an edit
+Every row teaches what is known of it: both qualities, domain and answer length. Half of them are seen under an edit
 drawn anew each epoch, so that manners carry no score; outcome sets have intercepts of their own, so that neither a
 set's level nor its format does. Only the encoder is kept: the lane's heads are fitted afterwards on the outputs of
 its int8 graph. The run is seeded, and goes on from its last checkpoint when it was stopped.
