@@ -412,3 +412,36 @@ func TestDamageInARowThatNoPromptHas(t *testing.T) {
 	assert.False(t, g.Passed)
 	assert.Contains(t, g.Detail, "gives no sound score")
 }
+
+// asked is a bundle that counts how often it is asked.
+type asked struct {
+	Bundle
+	n *int
+}
+
+func (a asked) Classify(ctx context.Context, text string) (classifier.Scores, error) {
+	*a.n++
+	return a.Bundle.Classify(ctx, text)
+}
+
+// TestTimingEndsEarly: what lies far within its bounds is timed in few rounds, what
+// lies closer in all.
+func TestTimingEndsEarly(t *testing.T) {
+	b, err := (&factory{}).Open(t.Context(), put(t, t.TempDir(), recipe{Name: "a", Version: "1"}))
+	require.NoError(t, err)
+	texts := make([]string, speedLeast)
+	for i := range texts {
+		texts[i] = fmt.Sprintf("prompt %d", i)
+	}
+	for rounds, p := range map[int]LatencyPolicy{
+		speedFew:    {MaxRatio: 1e6, MaxP99: time.Hour},
+		speedRounds: {MaxRatio: 1e6, MaxP99: 1},
+	} {
+		n := 0
+		_, err := timeAll(t.Context(), races(b, asked{b, &n}), texts, p.halved())
+		require.NoError(t, err)
+		// The candidate is asked twice a round, as a lane and as the whole; one more round warms up.
+		assert.Equal(t, 2*(1+rounds)*speedLeast, n)
+	}
+	require.NoError(t, b.Close())
+}
