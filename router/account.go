@@ -123,7 +123,7 @@ type UsageRow struct {
 	Usage           Usage
 	Cost, Savings   NanoUSD
 	// Answered is the tokens of the calls' last attempts, as a baseline would have
-	// used them.
+	// used them; none of calls that failed.
 	Answered Usage
 	// Unpriced counts attempts of unknown cost, which Cost leaves out; Uncompared
 	// the calls of unknown saving, which Savings leaves out.

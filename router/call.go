@@ -210,6 +210,8 @@ type UpstreamError struct {
 	Upstream string
 	// Status is the HTTP status; 0 where there was none.
 	Status int
+	// Unsent is whether the request surely never left: no connection was made.
+	Unsent bool
 	// RetryAfter is how long the provider asked to be left alone; 0 when it did
 	// not say.
 	RetryAfter time.Duration

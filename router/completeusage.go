@@ -53,7 +53,7 @@ func estimateInput(in *Input, c *Candidate) int64 {
 		for j := range in.Messages[i].Parts {
 			switch p := &in.Messages[i].Parts[j]; {
 			case p.Media != nil:
-				extra += MediaTokens
+				extra += MediaTokens + bytesToTokens(MediaBytes(p.Media.MIMEType, len(p.Media.Data)))
 			case p.Call != nil:
 				m.add(p.Call.Name)
 				m.add(p.Call.Arguments)
@@ -131,7 +131,9 @@ func (h *heard) billed(in *Input, c *Candidate, failure *UpstreamError) (Usage, 
 func notBilled(e *UpstreamError) bool {
 	switch e.Kind {
 	case FailureTimeout, FailureCancelled, FailureProtocol:
-		return e.Status >= 400
+		return e.Unsent || e.Status >= 400
+	case FailureNetwork:
+		return e.Status == 0 || e.Status >= 400 // after another status the answer had begun
 	default:
 		return true
 	}

@@ -92,6 +92,55 @@ func TestConfiguredLimitsShutADeployment(t *testing.T) {
 	assert.True(t, shutAt(now.Add(time.Hour), 0), "max_parallel")
 }
 
+// A correction goes where its estimate stands: one that outlived it would make room for
+// calls that are not there.
+func TestCorrectionsLeaveWithTheirEstimates(t *testing.T) {
+	var h health
+	now := time.Unix(1_000_000, 0)
+	m := &Model{ID: "m", Deployments: []Deployment{{Upstream: &Upstream{ID: "u"}, Name: "m", TPM: 100}}}
+	used := func(at time.Time) int64 {
+		var c int64
+		cond := h.of(&m.Deployments[0], at)
+		for i := range cond.minute {
+			if cond.minute[i].second > at.Unix()-60 {
+				c += cond.minute[i].tokens
+			}
+		}
+		return c
+	}
+	take := func(tokens int64) *lease {
+		h.of(&m.Deployments[0], now).add(now, 1, tokens)
+		h.of(&m.Deployments[0], now).running++
+		return &lease{deployment: m.Deployments[0], model: m, tokens: tokens, second: now.Unix()}
+	}
+	early, late, more := take(50), take(40), take(10)
+	h.release(early, 0, 0, true, 20, now.Add(10*time.Second))
+	assert.EqualValues(t, 70, used(now.Add(10*time.Second)), "within the minute the correction counts")
+	h.release(late, 0, 0, true, 1, now.Add(65*time.Second))
+	assert.EqualValues(t, 0, used(now.Add(65*time.Second)), "after it there is nothing to give back")
+	h.release(more, 0, 0, true, 25, now.Add(65*time.Second))
+	assert.EqualValues(t, 15, used(now.Add(65*time.Second)), "what was used beyond the estimate counts when it is known")
+}
+
+// What never left is not billed, what a provider had begun to answer is.
+func TestWhatABrokenAttemptIsBilled(t *testing.T) {
+	in := &Input{Messages: []ChatMessage{{Parts: []Part{{Text: "a few words of a prompt"}}}}}
+	for name, tc := range map[string]struct {
+		e      UpstreamError
+		billed bool
+	}{
+		"no connection in time":          {UpstreamError{Kind: FailureTimeout, Unsent: true}, false},
+		"no first byte in time":          {UpstreamError{Kind: FailureTimeout}, true},
+		"refused":                        {UpstreamError{Kind: FailureNetwork}, false},
+		"cut before the first piece":     {UpstreamError{Kind: FailureNetwork, Status: 200}, true},
+		"ended before the first piece":   {UpstreamError{Kind: FailureProtocol, Status: 200}, true},
+		"an error in place of an answer": {UpstreamError{Kind: FailureProtocol, Status: 500}, false},
+	} {
+		_, billed := new(heard).billed(in, &Candidate{InputTokens: 100, MaxOutput: 10}, &tc.e)
+		assert.Equal(t, tc.billed, billed, name)
+	}
+}
+
 func TestRetryBudget(t *testing.T) {
 	var b retryBudget
 	now := time.Unix(1_000_000, 0)

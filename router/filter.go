@@ -51,8 +51,8 @@ type sortKey struct {
 	at    int32
 }
 
-// MediaTokens is what one image, audio or document part is taken to cost in
-// input tokens, from above: providers bill a large image as 1,100 to 1,600.
+// MediaTokens is what any image, audio or document part is taken to cost in input
+// tokens at least: providers bill a large image as 1,100 to 1,600. See MediaBytes.
 const MediaTokens = 2000
 
 // Without a score, an answer is taken to be this long.

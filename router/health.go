@@ -169,6 +169,16 @@ func (c *condition) add(now time.Time, requests, tokens int64) {
 	s.tokens += tokens
 }
 
+// correct puts what a call used in place of its estimate, where that stands: a
+// correction that outlived its estimate would make room that is not there.
+func (c *condition) correct(l *lease, tokens int64, now time.Time) {
+	if s := &c.minute[l.second%60]; s.second == l.second && l.second > now.Unix()-60 {
+		s.tokens += tokens - l.tokens
+	} else if tokens > l.tokens {
+		c.add(now, 0, tokens-l.tokens)
+	}
+}
+
 func (c *condition) counts(now time.Time) (ok, failed int) {
 	for i := range c.window {
 		if c.window[i].second > now.Unix()-healthWindow {
@@ -199,7 +209,8 @@ type lease struct {
 	model      *Model
 	// probe and resort say how it stood when it was chosen.
 	probe, resort bool
-	tokens        int64
+	// tokens were counted in second, a Unix time.
+	tokens, second int64
 }
 
 // ask is what a choice among one model's deployments needs to know.
@@ -244,7 +255,7 @@ func (h *health) acquire(a *ask, now time.Time) (l *lease, proven bool, refused 
 	if i < 0 {
 		return nil, false, refused
 	}
-	l = &lease{deployment: options[i].deployment, model: c.Model, probe: options[i].standing == due, resort: options[i].standing == resort, tokens: tokens}
+	l = &lease{deployment: options[i].deployment, model: c.Model, probe: options[i].standing == due, resort: options[i].standing == resort, tokens: tokens, second: now.Unix()}
 	cond := h.of(&l.deployment, now)
 	cond.called = true
 	cond.running++
@@ -307,7 +318,7 @@ func (h *health) release(l *lease, kind FailureKind, retryAfter time.Duration, c
 	defer h.mu.Unlock()
 	c := h.of(&l.deployment, now)
 	c.running--
-	c.add(now, 0, tokens-l.tokens)
+	c.correct(l, tokens, now)
 	if l.probe {
 		c.probing = false
 	}

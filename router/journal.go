@@ -42,6 +42,18 @@ type Record struct {
 	ScoreCached bool
 }
 
+// Why a prompt was left unscored on purpose.
+const (
+	scoringSkipped   = "rule"
+	scoringMediaOnly = "media_only"
+)
+
+// Unasked tells that no classifier was asked about the prompt, by a rule or because
+// there was no text.
+func (r *Record) Unasked() bool {
+	return r.ScoringError == scoringSkipped || r.ScoringError == scoringMediaOnly
+}
+
 // BestCandidates is how many candidates an answer shows, and the journal keeps,
 // of a decision that was not asked to explain itself.
 const BestCandidates = 5

@@ -164,10 +164,10 @@ func (r *Router) decide(ctx context.Context, snap *Snapshot, req *Request, rec *
 	var err error
 	switch {
 	case skip:
-		rec.ScoringError = "rule"
+		rec.ScoringError = scoringSkipped
 		d.UnscoredTokens += bytesToTokens(len(text))
 	case text == "" && classifier.MediaOnly(req.Messages):
-		rec.ScoringError = "media_only"
+		rec.ScoringError = scoringMediaOnly
 	default:
 		err = r.scoreInto(ctx, snap.Classifier, text, rec)
 	}

@@ -10,6 +10,25 @@ import (
 // letter, and about a letter a token in the others.
 func bytesToTokens(n int) int64 { return int64(n+2) / 3 }
 
+// MediaBytes is how many bytes of text a part of n bytes is taken to be as long as,
+// beside MediaTokens for any part. Text is itself. A document is taken to hold a token
+// for eight of its bytes, which pages of bare text can exceed, and a recording for
+// sixteen, which no codec that speech survives does (32 tokens a second at 8 kbit/s).
+// The size of an image says nothing about its tokens.
+func MediaBytes(mime string, n int) int {
+	kind, _, _ := strings.Cut(strings.ToLower(mime), "/")
+	switch kind {
+	case "text":
+		return n
+	case "application":
+		return n * 3 / 8
+	case "audio":
+		return n * 3 / 16
+	default:
+		return 0
+	}
+}
+
 // unscoredTokens counts what the request holds beside the scored text.
 func unscoredTokens(req *Request, scored int) int64 {
 	all := req.OtherBytes

@@ -124,25 +124,30 @@ func (f *serveFlags) openServing(ctx context.Context, w world, logger *slog.Logg
 			s.boot = id.Digest
 		}
 	}
-	from := f.classifierFlags
-	from.bundle = copied
-	if err == nil && last.Digest != "" && last.Digest != id.Digest && boot == id.Digest {
-		logger.Info("serving the bundle that was promoted last, not the configured folder's", "bundle_digest", last.Digest, "configured_digest", id.Digest)
-		from.bundle = s.state.Folder(last.Digest)
+	folder, kept := start{id, copied}, start{last, s.state.Folder(last.Digest)}
+	first, second := folder, kept
+	if err == nil && s.keepsLast(id, last, boot) {
+		first, second = kept, folder
 	}
+	from := f.classifierFlags
+	from.bundle = first.dir
 	o, openErr := (*opened)(nil), err
 	if err == nil {
 		o, openErr = from.open(ctx, w)
 	}
-	if openErr != nil && last.Digest != "" && ctx.Err() == nil {
-		from.bundle = s.state.Folder(last.Digest)
-		var lastErr error
-		if o, lastErr = from.open(ctx, w); lastErr == nil {
-			logger.Error("the configured bundle cannot be opened, serving the last good one", "error", openErr, "bundle_digest", last.Digest)
-			openErr = nil
-		} else {
-			openErr = errors.Join(openErr, fmt.Errorf("and the last good one: %w", lastErr))
+	if openErr != nil && second.id.Digest != "" && ctx.Err() == nil {
+		from.bundle = second.dir
+		var secondErr error
+		if o, secondErr = from.open(ctx, w); secondErr != nil {
+			return fail(errors.Join(openErr, fmt.Errorf("and %s: %w", second.id, secondErr)))
 		}
+		if second == kept {
+			logger.Error("the configured bundle cannot be opened, serving the last good one", "error", openErr, "bundle_digest", second.id.Digest)
+			s.boot = boot // nothing began from the folder: the next start tries it again
+		} else {
+			logger.Error("the bundle that was promoted last cannot be opened, serving the configured folder's", "error", openErr, "bundle_digest", second.id.Digest)
+		}
+		openErr = nil
 	}
 	if openErr != nil {
 		return fail(openErr)
@@ -158,6 +163,31 @@ func (f *serveFlags) openServing(ctx context.Context, w world, logger *slog.Logg
 	// The state is closed after the bundles that were opened from it.
 	o.teardown = append(down, o.teardown...)
 	return o, s, nil
+}
+
+// start is a bundle that a server may start with, and where its copy is.
+type start struct {
+	id  swap.Identity
+	dir string
+}
+
+// keepsLast says whether the bundle that served last goes on serving although the
+// configured folder holds another one: it was promoted after a start from that very
+// content, or that content was rolled back.
+func (s *swapping) keepsLast(id, last swap.Identity, boot string) bool {
+	if last.Digest == "" || last.Digest == id.Digest {
+		return false
+	}
+	why, rejected := s.state.Rejected(id.Digest)
+	switch {
+	case boot == id.Digest:
+		s.logger.Info("serving the bundle that was promoted last, not the configured folder's", "bundle_digest", last.Digest, "configured_digest", id.Digest)
+	case rejected:
+		s.logger.Warn("the configured folder's bundle was rolled back, serving the one before", "bundle_digest", last.Digest, "configured_digest", id.Digest, "reason", why)
+	default:
+		return false
+	}
+	return true
 }
 
 // openState opens the folder of copies: the configured one, or a temporary one
@@ -203,6 +233,7 @@ func (s *swapping) start(ctx context.Context, serving *opened, adm *admin) (stop
 		return nil, err
 	}
 	s.manager.Store(m)
+	context.AfterFunc(ctx, m.Abort) // a call that waits for an examination would hold the server's stop
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	stop = func() error {

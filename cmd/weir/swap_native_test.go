@@ -61,6 +61,14 @@ func serveTiny(t *testing.T, args ...string) *served {
 	}
 	copyBundle(t, "tiny", s.live)
 	require.NoError(t, os.Mkdir(s.root, 0o755))
+	s.start(args...)
+	return s
+}
+
+// start serves from the folders that are there; after stop it is another start.
+func (s *served) start(args ...string) {
+	t := s.t
+	t.Helper()
 	args = append([]string{
 		"serve", "--bundle", s.live, "--bundle-root", s.root, "--bundle-state", s.state, "--listen", s.listen, "--admin-listen", s.admin,
 		"--metrics-listen", "off", "--no-access-log", "--ledger", "memory", "--gate", quickGate(t),
@@ -80,7 +88,6 @@ func serveTiny(t *testing.T, args ...string) *served {
 	s.client = weirv1.NewRouterServiceClient(dialTest(t, s.listen))
 	s.operator = weirv1.NewAdminServiceClient(dialTest(t, s.admin))
 	s.ready()
-	return s
 }
 
 func dialTest(t *testing.T, addr string) *grpc.ClientConn {

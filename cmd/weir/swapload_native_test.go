@@ -62,6 +62,7 @@ func startProcess(t *testing.T, bundle string, args ...string) *process {
 		"--metrics-listen", "off", "--no-access-log", "--ledger", "memory", "--score-cache", "0",
 	}, args...)...)
 	cmd.Stdout, cmd.Stderr = s.logs, s.logs
+	cmd.Env = append(os.Environ(), "MALLOC_ARENA_MAX=2") // as deploy/ sets it
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		assert.NoError(t, cmd.Process.Signal(syscall.SIGTERM))

@@ -55,8 +55,8 @@ func usageText(q *router.UsageQuery) (text string, args []any, err error) {
 		b.WriteString(g + ", ")
 	}
 	b.WriteString(`SUM(last), SUM(attempt), SUM(input), SUM(cached_input), SUM(cache_write), SUM(output), SUM(reasoning), MAX(estimated),
-  SUM(CASE WHEN last THEN input ELSE 0 END), SUM(CASE WHEN last THEN cached_input ELSE 0 END), SUM(CASE WHEN last THEN cache_write ELSE 0 END),
-  SUM(CASE WHEN last THEN output ELSE 0 END), SUM(CASE WHEN last THEN reasoning ELSE 0 END),
+  SUM(CASE WHEN last AND status <> 'failed' THEN input ELSE 0 END), SUM(CASE WHEN last AND status <> 'failed' THEN cached_input ELSE 0 END), SUM(CASE WHEN last AND status <> 'failed' THEN cache_write ELSE 0 END),
+  SUM(CASE WHEN last AND status <> 'failed' THEN output ELSE 0 END), SUM(CASE WHEN last AND status <> 'failed' THEN reasoning ELSE 0 END),
   SUM(cost), SUM(CASE WHEN saved THEN CASE WHEN last THEN baseline_cost ELSE 0 END - cost ELSE 0 END),
   SUM(unpriced), SUM(last AND NOT saved),
   COALESCE(CASE WHEN MIN(CASE WHEN saved THEN baseline END) = MAX(CASE WHEN saved THEN baseline END) THEN MIN(CASE WHEN saved THEN baseline END)

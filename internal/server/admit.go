@@ -76,15 +76,18 @@ func admit(desc grpc.ServiceDesc, tokens *tokenFile) *grpc.ServiceDesc {
 // stageTimeout bounds StageBundle: an examination has a bound of its own below it.
 const stageTimeout = 70 * time.Minute
 
-// bound gives every call that is no stream its deadline when its headers have
-// come, so that a body that trickles in is bounded too. The context ends with
+// bound gives every call its deadline when its headers have come, so that a body
+// that trickles in is bounded too. The context ends with
 // the call: its parent is the call's own.
 func (s *Server) bound(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if !strings.HasPrefix(info.FullMethodName, ownPrefix) || info.FullMethodName == weirv1.RouterService_Complete_FullMethodName {
+	if !strings.HasPrefix(info.FullMethodName, ownPrefix) {
 		return ctx, nil
 	}
 	timeout := s.cfg.RequestTimeout
-	if info.FullMethodName == weirv1.AdminService_StageBundle_FullMethodName {
+	switch info.FullMethodName {
+	case weirv1.RouterService_Complete_FullMethodName:
+		timeout = s.cfg.CompleteTimeout
+	case weirv1.AdminService_StageBundle_FullMethodName:
 		timeout = max(timeout, stageTimeout)
 	}
 	bounded, cancel := context.WithTimeout(ctx, timeout)

@@ -63,6 +63,7 @@ func addParts(out *router.Request, m *weirv1.Message) string {
 			c, _ := mediaCapability(p.Media.GetMimeType())
 			out.Demand.Required |= c
 			out.MediaParts++
+			out.OtherBytes += router.MediaBytes(p.Media.GetMimeType(), len(p.Media.GetData()))
 		case *weirv1.Part_ToolCall:
 			out.Demand.Required |= router.Tools
 			out.OtherBytes += len(p.ToolCall.GetId()) + len(p.ToolCall.GetName()) + len(p.ToolCall.GetArgumentsJson())

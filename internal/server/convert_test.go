@@ -129,6 +129,16 @@ func TestRequestOfCountsWhatIsNotText(t *testing.T) {
 	assert.Equal(t, router.Vision|router.Audio|router.Documents|router.Tools, got.Demand.Required)
 }
 
+// TestRequestOfMeasuresFiles: a text that comes as a file is as long as one that does
+// not; a picture's size says nothing.
+func TestRequestOfMeasuresFiles(t *testing.T) {
+	for mime, want := range map[string]int{"text/plain": 3200, "Text/CSV": 3200, "application/pdf": 1200, "audio/wav": 600, "image/png": 0} {
+		got := requestOf(chat(&weirv1.Message{Role: weirv1.Role_ROLE_USER, Text: "sum up", Parts: []*weirv1.Part{media(mime, make([]byte, 3200))}}))
+		assert.Equal(t, want, got.OtherBytes, mime)
+		assert.Equal(t, 1, got.MediaParts, mime)
+	}
+}
+
 func testRecord(scored bool, ranked, rejected int) *router.Record {
 	m := &router.Model{ID: "m", Tier: router.DomainSpecialist, StandsInFor: router.Efficient}
 	c := router.Candidate{

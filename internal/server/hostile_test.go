@@ -19,9 +19,9 @@ import (
 	weirv1 "github.com/weirhq/weir/proto/weir/v1"
 )
 
-// stalled opens a Route call whose body never ends, and returns the status that
+// stalled opens a call whose body never ends, and returns the status that
 // the server gives it.
-func stalled(t *testing.T, w *world) (grpcStatus string) {
+func stalled(t *testing.T, w *world, method string) (grpcStatus string) {
 	t.Helper()
 	var onlyHTTP2 http.Protocols
 	onlyHTTP2.SetUnencryptedHTTP2(true)
@@ -29,7 +29,7 @@ func stalled(t *testing.T, w *world) (grpcStatus string) {
 	defer transport.CloseIdleConnections()
 	body, feed := io.Pipe()
 	defer func() { _ = feed.Close() }()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.addrs.Listen.String()+weirv1.RouterService_Route_FullMethodName, body)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.addrs.Listen.String()+method, body)
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("Te", "trailers")
@@ -46,8 +46,10 @@ func stalled(t *testing.T, w *world) (grpcStatus string) {
 }
 
 func TestBodyThatNeverEndsIsBounded(t *testing.T) {
-	w := newWorld(t, func(w *world) { w.cfg.RequestTimeout = 50 * time.Millisecond }).run()
-	assert.Equal(t, "4", stalled(t, w), "DEADLINE_EXCEEDED, though no handler had begun")
+	w := newWorld(t, func(w *world) { w.cfg.RequestTimeout, w.cfg.CompleteTimeout = 50*time.Millisecond, 50*time.Millisecond }).run()
+	for _, method := range []string{weirv1.RouterService_Route_FullMethodName, weirv1.RouterService_Complete_FullMethodName} {
+		assert.Equal(t, "4", stalled(t, w, method), "DEADLINE_EXCEEDED, though no handler had begun")
+	}
 	require.NoError(t, w.stop())
 	assert.Contains(t, w.log.String(), `"code":"DeadlineExceeded"`)
 }
@@ -57,7 +59,7 @@ func TestStrangersAreRefusedBeforeTheirBody(t *testing.T) {
 		w.cfg.RequestTimeout = time.Hour // only a refusal before the body ends this test
 		w.cfg.TokenFile = writeFile(t, "tokens", "0123456789abcdef")
 	}).run()
-	assert.Equal(t, "16", stalled(t, w), "UNAUTHENTICATED")
+	assert.Equal(t, "16", stalled(t, w, weirv1.RouterService_Route_FullMethodName), "UNAUTHENTICATED")
 	require.NoError(t, w.stop())
 	assert.Contains(t, w.log.String(), `"code":"Unauthenticated"`)
 }

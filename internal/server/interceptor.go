@@ -87,6 +87,19 @@ type streamWithContext struct {
 // Context ends with the call, and for watchers when the server stops.
 func (s *streamWithContext) Context() context.Context { return s.ctx }
 
+// RecvMsg is to streams what admit is to other calls: a message that cannot be decoded
+// is the caller's fault.
+func (s *streamWithContext) RecvMsg(m any) error {
+	f := frame{into: m}
+	if err := s.ServerStream.RecvMsg(&f); err != nil {
+		return err
+	}
+	if f.err != nil {
+		return malformedError(f.err)
+	}
+	return nil
+}
+
 // watchers holds what ends the streams of health and reflection. It is safe for
 // concurrent use.
 type watchers struct {

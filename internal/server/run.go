@@ -176,8 +176,9 @@ func (s *Server) newCallers() *grpc.Server {
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionIdle: 15 * time.Minute,
 			// Balancers that see connections only spread the load anew at each one's end.
-			MaxConnectionAge:      30 * time.Minute,
-			MaxConnectionAgeGrace: 5 * time.Minute,
+			MaxConnectionAge: 30 * time.Minute,
+			// An answer that has begun is never cut by its connection's age.
+			MaxConnectionAgeGrace: max(5*time.Minute, s.cfg.CompleteTimeout+time.Minute),
 			Time:                  2 * time.Minute,
 			Timeout:               20 * time.Second,
 		}),

@@ -333,6 +333,27 @@ func TestMalformedMessages(t *testing.T) {
 	assert.Equal(t, 2, strings.Count(w.log.String(), `"code":"InvalidArgument"`), "malformed messages are in the access log")
 }
 
+// TestMalformedStreams: Complete's message is admitted as Route's is.
+func TestMalformedStreams(t *testing.T) {
+	w := newWorld(t, nil).run()
+	conn := w.dial(w.addrs.Listen)
+	for _, body := range [][]byte{
+		{0x0a, 0xff}, protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), []byte("secret \xff\xfe"))),
+	} {
+		stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, weirv1.RouterService_Complete_FullMethodName, grpc.ForceCodec(rawCodec{}))
+		require.NoError(t, err)
+		require.NoError(t, stream.SendMsg(body))
+		require.NoError(t, stream.CloseSend())
+		var out []byte
+		st := status.Convert(stream.RecvMsg(&out))
+		assert.Equal(t, codes.InvalidArgument, st.Code(), st)
+		assert.NotContains(t, st.String(), "secret")
+		assert.NotEmpty(t, st.Details(), "the field and the remedy")
+	}
+	require.NoError(t, w.stop())
+	assert.Equal(t, 2, strings.Count(w.log.String(), `"code":"InvalidArgument"`))
+}
+
 func TestMessageSizeIsExactToTheByte(t *testing.T) {
 	const limit = 10_000
 	w := newWorld(t, func(w *world) { w.cfg.MaxMessageBytes, w.cfg.RequestTimeout = limit, time.Minute }).run()

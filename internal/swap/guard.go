@@ -43,7 +43,10 @@ const judgeEvery = 25
 // counts are of one bundle.
 type counts struct {
 	requests, failed int64
-	scored, strong   int64
+	// unmet found no model within the caller's limits: the limits', the config's or the
+	// scores' fault, so that only a share that grew counts against the bundle.
+	unmet          int64
+	scored, strong int64
 	// latency is by lane: that a new lane is slower is no fault of the old one's.
 	latency map[string]*times
 }
@@ -102,6 +105,7 @@ func (c *counts) plus(o *counts) *counts {
 	sum := *c
 	sum.requests += o.requests
 	sum.failed += o.failed
+	sum.unmet += o.unmet
 	sum.scored += o.scored
 	sum.strong += o.strong
 	sum.latency = map[string]*times{}
@@ -118,9 +122,12 @@ func (c *counts) plus(o *counts) *counts {
 
 // blameless tells the errors that say nothing about the bundle.
 func blameless(err error) bool {
+	if long := (*router.ContextTooLongError)(nil); errors.As(err, &long) {
+		return true
+	}
 	for _, target := range []error{
 		context.Canceled, context.DeadlineExceeded, classifier.ErrInvalidText, classifier.ErrNoContent,
-		router.ErrUnknownModel, router.ErrUnknownPolicy,
+		router.ErrUnknownModel, router.ErrUnknownPolicy, router.ErrUnknownRule,
 	} {
 		if errors.Is(err, target) {
 			return true
@@ -152,7 +159,7 @@ func (g *guard) settled() {
 // observe counts a decision. It returns why the settling bundle must go, once; ""
 // as long as it may stay.
 func (g *guard) observe(r *router.Record, err error) string {
-	if err != nil && blameless(err) {
+	if err != nil && blameless(err) || r.Unasked() {
 		return ""
 	}
 	g.mu.Lock()
@@ -162,7 +169,10 @@ func (g *guard) observe(r *router.Record, err error) string {
 	}
 	c := &g.recent
 	c.requests++
+	none := (*router.NoEligibleError)(nil)
 	switch {
+	case errors.As(err, &none):
+		c.unmet++
 	case err != nil || r.ScoringError != "":
 		c.failed++
 	default:
@@ -199,7 +209,8 @@ func (p *SettlePolicy) judge(before, now *counts) string {
 	f0, f1 := 0.0, share(now.failed, now.requests)
 	n0 := now.requests
 	if enough {
-		f0, n0 = share(before.failed, before.requests), before.requests
+		f0, n0 = share(before.failed+before.unmet, before.requests), before.requests
+		f1 = share(now.failed+now.unmet, now.requests)
 	}
 	if f1-f0 > p.MaxFailures && beyondChance(f0, n0, f1, now.requests) {
 		return fmt.Sprintf("%.1f %% of %d prompts failed, %.1f %% did before: at most %.1f points more are allowed (settle.max_failures)",

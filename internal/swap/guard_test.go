@@ -232,3 +232,36 @@ func TestMedianOfBuckets(t *testing.T) {
 	assert.Zero(t, (&times{}).median())
 	assert.Equal(t, latencyBuckets-1, bucketOf(time.Hour))
 }
+
+// TestGuardLeavesOutWhatNobodyScored: prompts that a rule or the lack of text left
+// unscored, and limits that no model meets, are no failures of the bundle.
+func TestGuardLeavesOutWhatNobodyScored(t *testing.T) {
+	g, _ := newGuard()
+	g.serve("b", true)
+	for i := range 1000 {
+		for _, why := range []string{"rule", "media_only"} {
+			r := record("b", router.HighPerformance, 0)
+			r.ScoringError = why
+			require.Empty(t, g.observe(r, nil), i)
+		}
+		for _, err := range []error{&router.NoEligibleError{}, &router.ContextTooLongError{}, router.ErrUnknownRule} {
+			require.Empty(t, g.observe(record("b", 0, 0), fmt.Errorf("route: %w", err)), i)
+		}
+		require.Empty(t, g.observe(record("b", router.Efficient, time.Millisecond), nil), i)
+	}
+}
+
+// TestGuardSeesLimitsThatAreMissedMore: scores that leave fewer models within callers'
+// limits than those before are the bundle's.
+func TestGuardSeesLimitsThatAreMissedMore(t *testing.T) {
+	g, _ := newGuard()
+	for range 1000 {
+		require.Empty(t, g.observe(record("a", router.Efficient, time.Millisecond), nil))
+	}
+	g.serve("b", true)
+	why := ""
+	for i := 0; why == "" && i < 1000; i++ {
+		why = g.observe(record("b", 0, 0), fmt.Errorf("route: %w", &router.NoEligibleError{}))
+	}
+	assert.Contains(t, why, "settle.max_failures")
+}

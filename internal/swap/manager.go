@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -23,6 +24,7 @@ type Manager struct {
 	wake  chan struct{}
 	trips chan trip
 	done  chan struct{}
+	abort func() // closes done, once
 
 	// mu guards what follows and every publication. Nothing slow is done under it
 	// but the writing of the history.
@@ -33,6 +35,7 @@ type Manager struct {
 	previous  *loaded // nil unless it is still loaded, while serving settles
 	settlesAt time.Time
 	staged    *Identity
+	against   string // the digest that staged was held against
 	gates     []Gate
 	page      string
 	refusal   *Event
@@ -65,6 +68,7 @@ func New(cfg Config) (*Manager, error) {
 		loading: make(chan struct{}, 1), wake: make(chan struct{}, 1), trips: make(chan trip, 1), done: make(chan struct{}),
 		serving: &loaded{bundle: cfg.Serving, id: identityOf(cfg.Serving.Info())}, since: cfg.Now(),
 	}
+	m.abort = sync.OnceFunc(func() { close(m.done) })
 	m.guard.serve(m.serving.id.Digest, false)
 	err := cfg.State.update(func(h *history) {
 		if n := len(h.Line); n == 0 || h.Line[n-1].Digest != m.serving.id.Digest {
@@ -161,6 +165,9 @@ func (m *Manager) closeRetired(ctx context.Context, wg *sync.WaitGroup) {
 			err := r.last.Drained(ctx)
 			if ctx.Err() == nil {
 				err = errors.Join(err, r.bundle.Close())
+				// A swap leaves tens of megabytes behind that were read to open and to prove
+				// bundles. They are given back now, not when the collector comes to it.
+				debug.FreeOSMemory()
 			}
 			m.mu.Lock()
 			defer m.mu.Unlock()
@@ -219,19 +226,16 @@ func (m *Manager) Promote(ctx context.Context, digest string) (Identity, error) 
 // promote has the place in loading.
 func (m *Manager) promote(ctx context.Context, digest string) (Identity, error) {
 	m.mu.Lock()
-	staged := m.staged
+	staged, err := m.promotable(digest)
 	m.mu.Unlock()
-	switch {
-	case staged == nil:
-		return Identity{}, fmt.Errorf("promote: %w: none is, stage one first", ErrNotStaged)
-	case staged.Digest != digest:
-		return Identity{}, fmt.Errorf("promote: %w: %s is, not %s", ErrNotStaged, staged.Digest, digest)
+	if err != nil {
+		return Identity{}, fmt.Errorf("promote: %w", err)
 	}
 	start := m.cfg.Now()
-	next, err := m.openCopy(ctx, *staged)
+	next, err := m.openCopy(ctx, staged)
 	if err != nil {
 		err = fmt.Errorf("promote: %w", err)
-		m.tell(Event{Kind: EventFailed, Bundle: *staged, Reason: err.Error()})
+		m.tell(Event{Kind: EventFailed, Bundle: staged, Reason: err.Error()})
 		return Identity{}, err
 	}
 	e := Event{Kind: EventPromoted, Bundle: next.id}
@@ -240,7 +244,10 @@ func (m *Manager) promote(ctx context.Context, digest string) (Identity, error) 
 		m.mu.Unlock()
 		return Identity{}, errors.Join(ErrClosed, next.bundle.Close())
 	}
-	old, err := m.publish(next)
+	var old *loaded
+	if _, err = m.promotable(digest); err == nil { // a rollback may have come between
+		old, err = m.publish(next)
+	}
 	if err != nil {
 		m.mu.Unlock()
 		return Identity{}, errors.Join(fmt.Errorf("promote: %w", err), next.bundle.Close())
@@ -263,6 +270,22 @@ func (m *Manager) promote(ctx context.Context, digest string) (Identity, error) 
 	m.tell(e)
 	m.wakeUp()
 	return next.id, nil
+}
+
+// promotable returns the staged bundle if it has that digest and was held against the
+// one that serves now: gates compare. The caller holds mu.
+func (m *Manager) promotable(digest string) (Identity, error) {
+	switch now := m.serving.id.Digest; {
+	case m.staged == nil:
+		return Identity{}, fmt.Errorf("%w: none is, stage one first", ErrNotStaged)
+	case m.staged.Digest != digest:
+		return Identity{}, fmt.Errorf("%w: %s is, not %s", ErrNotStaged, m.staged.Digest, digest)
+	case digest == now:
+		return Identity{}, ErrServing
+	case m.against != now:
+		return Identity{}, fmt.Errorf("%w: %s %w", ErrNotStaged, digest, errOvertaken)
+	}
+	return *m.staged, nil
 }
 
 // publish makes a bundle serve, and returns the one that did. The caller holds mu.
@@ -355,6 +378,10 @@ func (m *Manager) Status() Status {
 // History are the times that bundles served, newest first.
 func (m *Manager) History() []Entry { return m.cfg.State.Entries() }
 
+// Abort ends what is examined or opened and lets nothing more begin, so that no caller
+// holds a server's stop. What serves goes on serving until Close.
+func (m *Manager) Abort() { m.abort() }
+
 // Close ends what runs, and closes every bundle that is open, the serving one
 // included. Call it after Run has returned, when nobody uses the Store any more.
 func (m *Manager) Close() error {
@@ -364,8 +391,8 @@ func (m *Manager) Close() error {
 		return nil
 	}
 	m.closed = true
-	close(m.done)
 	m.mu.Unlock()
+	m.Abort()
 	m.loading <- struct{}{} // whoever loads sees done, and ends
 	defer m.leave()
 	m.mu.Lock()

@@ -90,15 +90,23 @@ func (m *Manager) Reread(ctx context.Context) (Identity, error) {
 		return Identity{}, fmt.Errorf("reread: %w", m.refused(r, m.cfg.Now()))
 	}
 	defer root.Close() //nolint:errcheck // it was only read
-	staged, err := m.stage(ctx, root, m.cfg.Watched, true)
-	if err != nil {
-		return staged.Identity, fmt.Errorf("reread: %w", err)
+	id, err := m.stageAndPromote(ctx, root)
+	if errors.Is(err, errOvertaken) {
+		// Another bundle was rolled back meanwhile. It happens once: that one is gone.
+		id, err = m.stageAndPromote(ctx, root)
 	}
-	id, err := m.promote(ctx, staged.Digest)
 	if err != nil {
 		return id, fmt.Errorf("reread: %w", err)
 	}
 	return id, nil
+}
+
+func (m *Manager) stageAndPromote(ctx context.Context, root *os.Root) (Identity, error) {
+	staged, err := m.stage(ctx, root, m.cfg.Watched, true)
+	if err != nil {
+		return staged.Identity, err
+	}
+	return m.promote(ctx, staged.Digest)
 }
 
 // stage copies, examines and accepts. The caller has the place in loading.
@@ -133,7 +141,7 @@ func (m *Manager) stage(ctx context.Context, root *os.Root, origin string, autom
 		r.from(copied, origin)
 		return Staged{}, m.refused(r, start)
 	}
-	switch why, rejected := m.rejected(r.Candidate.Digest); {
+	switch why, rejected := m.cfg.State.Rejected(r.Candidate.Digest); {
 	case r.Candidate.Digest == status.Serving.Digest:
 		m.forget()
 		return Staged{}, fmt.Errorf("%s: %w", r.Candidate, ErrServing)
@@ -152,19 +160,11 @@ func (m *Manager) stage(ctx context.Context, root *os.Root, origin string, autom
 	}
 	m.mu.Lock()
 	id := r.Candidate
-	m.staged, m.gates, m.page = &id, r.Gates, page
+	m.staged, m.against, m.gates, m.page = &id, status.Serving.Digest, r.Gates, page
 	m.mu.Unlock()
 	m.noHistory(m.cfg.State.prune(id.Digest, status.Serving.Digest))
 	m.tell(Event{Kind: EventStaged, Bundle: id, Took: m.cfg.Now().Sub(start), Page: page})
 	return Staged{Identity: id, Report: r, Page: page}, nil
-}
-
-func (m *Manager) rejected(digest string) (why string, ok bool) {
-	s := m.cfg.State
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	why, ok = s.history.Rejected[digest]
-	return why, ok
 }
 
 // forget drops the last refusal: the folder holds what serves again.

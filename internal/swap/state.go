@@ -76,16 +76,15 @@ func OpenState(dir string) (_ *State, err error) {
 		return nil, fmt.Errorf("swap state: %w", err)
 	}
 	s := &State{dir: dir, journalBytes: maxJournal}
-	if err := os.RemoveAll(s.path("incoming")); err != nil {
-		return nil, fmt.Errorf("swap state: %w", err)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("swap state: %w: choose another folder by --bundle-state", err)
 	}
-	for _, name := range []string{"bundles", "incoming", "reports", "scores"} {
-		if err := os.MkdirAll(s.path(name), 0o700); err != nil {
-			return nil, fmt.Errorf("swap state: %w: choose another folder by --bundle-state", err)
-		}
-	}
+	// Nothing is touched before the lock is held: another server may be using it.
 	if s.lock, err = lockFile(s.path("lock")); err != nil {
 		return nil, fmt.Errorf("swap state %s: %w: another server uses it, choose another folder by --bundle-state", dir, err)
+	}
+	if err := s.makeFolders(); err != nil {
+		return nil, errors.Join(fmt.Errorf("swap state: %w: choose another folder by --bundle-state", err), s.Close())
 	}
 	raw, err := os.ReadFile(s.path("history.json"))
 	switch {
@@ -104,6 +103,15 @@ func OpenState(dir string) (_ *State, err error) {
 	}
 	s.history.Version = 1
 	return s, nil
+}
+
+// makeFolders makes what is missing, and removes what a process that died was copying.
+func (s *State) makeFolders() error {
+	errs := []error{os.RemoveAll(s.path("incoming"))}
+	for _, name := range []string{"bundles", "incoming", "reports", "scores"} {
+		errs = append(errs, os.MkdirAll(s.path(name), 0o700))
+	}
+	return errors.Join(errs...)
 }
 
 // Close lets another process use the folder.
@@ -130,6 +138,14 @@ func (s *State) LastServed() (serving Identity, boot string) {
 		serving = s.history.Line[n-1]
 	}
 	return serving, s.history.Boot
+}
+
+// Rejected tells whether a bundle was rolled back and not promoted since, and why.
+func (s *State) Rejected(digest string) (why string, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	why, ok = s.history.Rejected[digest]
+	return why, ok
 }
 
 // Entries are the times that bundles served, newest first.

@@ -37,6 +37,8 @@ var (
 	// ErrRolledBack means that a candidate which was rolled back is not tried again
 	// by itself.
 	ErrRolledBack = errors.New("that bundle was rolled back: stage it by name to try it again")
+	// errOvertaken is part of ErrNotStaged, and says that staging again may help.
+	errOvertaken = errors.New("was held against a bundle that serves no more: stage it again")
 	// ErrClosed means that the manager has been closed.
 	ErrClosed = errors.New("the bundle manager is closed")
 )

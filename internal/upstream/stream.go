@@ -215,7 +215,10 @@ func (s *stream) broken(ctx context.Context, status int, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return s.fail(router.FailureNetwork, status, io.ErrUnexpectedEOF)
 	case errors.As(err, &op) && op.Timeout():
-		return s.fail(router.FailureTimeout, status, errors.New("no connection in time"))
+		return &router.UpstreamError{
+			Kind: router.FailureTimeout, Upstream: s.upstream.ID, Status: status, Unsent: op.Op == "dial",
+			Err: errors.New("no connection in time"),
+		}
 	case errors.As(err, &op):
 		return s.fail(router.FailureNetwork, status, errors.New(op.Op+" failed"))
 	default:

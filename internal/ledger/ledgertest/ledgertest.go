@@ -439,6 +439,13 @@ func usageAddsUp(t *testing.T, l router.Ledger) {
 	rows, err := l.Usage(ctx, &router.UsageQuery{GroupBy: []string{"outcome"}})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"complete"}, rows[0].Group, "a call without an attempt has its status")
+	byStatus, err := l.Usage(ctx, &router.UsageQuery{GroupBy: []string{"status"}})
+	require.NoError(t, err)
+	for i := range byStatus {
+		row := &byStatus[i]
+		answered := row.Group[0] != "failed"
+		assert.Equal(t, answered && row.Attempts > 0, row.Answered.Input > 0, "%s: a baseline would have answered only what was answered", row.Group)
+	}
 	byTier, err := l.Usage(ctx, &router.UsageQuery{GroupBy: []string{"tier"}})
 	require.NoError(t, err)
 	require.Len(t, byTier, 3)
