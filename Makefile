@@ -69,7 +69,7 @@ bench-complete: build ## measure Complete beside a direct call and a bare proxy;
 
 .PHONY: train
 train: ## train a bundle into OUT (default build/model) from the outcome sets in WEIR_DATA (ARGS: more flags)
-	scripts/setup-python --base
+	scripts/setup-python --model
 	mkdir -p $(OUT)
 	cd scripts/train && OMP_WAIT_POLICY=PASSIVE ../../build/venv/bin/python -m weirtrain train --out $(abspath $(OUT)) $(ARGS)
 

@@ -7,13 +7,23 @@ import (
 	"math"
 )
 
-// Band is the range of gain, ends included, in which the fast classifier
-// cannot tell and the base classifier is asked.
+// Band is where the fast classifier cannot tell and the base classifier is asked:
+// between two gains, ends included, and wherever the likeliest domain is less likely
+// than DomainBelow. 0 leaves the domain out of it.
 type Band struct {
-	Low, High float64
+	Low, High   float64
+	DomainBelow float64
 }
 
-// Cascade asks Fast first and Base only where Fast's gain lies inside the band.
+func (b Band) holds(s *Scores) bool {
+	if gain := s.Gain(); gain >= b.Low && gain <= b.High {
+		return true
+	}
+	_, likely := s.Domain()
+	return likely < b.DomainBelow
+}
+
+// Cascade asks Fast first and Base only where Fast's scores lie inside the band.
 // The zero Cascade is not usable; make one by NewCascade.
 type Cascade struct {
 	fast, base Classifier
@@ -22,13 +32,16 @@ type Cascade struct {
 }
 
 // NewCascade joins two classifiers under one identity. It refuses a band that
-// is empty or not a number.
+// is empty or not a number, and a probability outside 0..1.
 func NewCascade(fast, base Classifier, band Band, info Info) (*Cascade, error) {
 	if fast == nil || base == nil {
 		return nil, fmt.Errorf("cascade needs a fast and a base classifier")
 	}
 	if math.IsNaN(band.Low) || math.IsNaN(band.High) || band.Low > band.High {
 		return nil, fmt.Errorf("cascade band %v..%v is empty: low must not be above high", band.Low, band.High)
+	}
+	if !(band.DomainBelow >= 0 && band.DomainBelow <= 1) {
+		return nil, fmt.Errorf("cascade asks below a domain's probability of %v: give 0 to 1", band.DomainBelow)
 	}
 	return &Cascade{fast: fast, base: base, band: band, info: info}, nil
 }
@@ -41,7 +54,7 @@ func (c *Cascade) Classify(ctx context.Context, text string) (Scores, error) {
 	if err != nil {
 		return Scores{}, err
 	}
-	if gain := s.Gain(); gain < c.band.Low || gain > c.band.High {
+	if !c.band.holds(&s) {
 		return s, nil
 	}
 	deep, err := c.base.Classify(ctx, text)

@@ -244,9 +244,27 @@ func TestCascade(t *testing.T) {
 	}
 	_, err := classifier.NewCascade(fixed{}, fixed{}, classifier.Band{Low: 1, High: 0}, classifier.Info{})
 	require.ErrorContains(t, err, "low must not be above high")
+	_, err = classifier.NewCascade(fixed{}, fixed{}, classifier.Band{High: 1, DomainBelow: 1.5}, classifier.Info{})
+	require.ErrorContains(t, err, "below a domain's probability of 1.5: give 0 to 1")
 	c, err := classifier.NewCascade(classifier.Lexical{}, classifier.Lexical{}, classifier.Band{Low: -1, High: 1}, classifier.Lexical{}.Info())
 	require.NoError(t, err)
 	classifiertest.Run(t, c)
+}
+
+// TestCascadeAsksWhereTheDomainIsInDoubt: outside the band of gain, base is asked where
+// fast's likeliest domain is less likely than the bound.
+func TestCascadeAsksWhereTheDomainIsInDoubt(t *testing.T) {
+	fast := fixed{"fast", 0.2, nil}
+	s, err := fast.Classify(t.Context(), "hello")
+	require.NoError(t, err)
+	_, likely := s.Domain()
+	for below, want := range map[float64]string{0: "fast", likely: "fast", likely + 0.01: "base", 1: "base"} {
+		c, err := classifier.NewCascade(fast, fixed{"base", 0.3, nil}, classifier.Band{Low: 0, High: 0.1, DomainBelow: below}, classifier.Info{})
+		require.NoError(t, err)
+		got, err := c.Classify(t.Context(), "hello")
+		require.NoError(t, err)
+		assert.Equal(t, want, got.Lane, "below %v, fast gives its domain %v", below, likely)
+	}
 }
 
 // late answers only when its context ends, as a base lane behind a queue does.

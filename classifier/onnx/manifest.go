@@ -153,10 +153,12 @@ type OutOfDistribution struct {
 	Threshold float64 `json:"threshold" want:"required"`
 }
 
-// Cascade is the band of gain in which the base lane is asked, ends included.
+// Cascade says where the base lane is asked: where the fast lane's gain lies in the
+// band, ends included, and where its likeliest domain is less likely than DomainBelow.
 type Cascade struct {
-	Low  float64 `json:"low" want:"required"`
-	High float64 `json:"high" want:"required"`
+	Low         float64 `json:"low" want:"required"`
+	High        float64 `json:"high" want:"required"`
+	DomainBelow float64 `json:"domain_below,omitempty"`
 }
 
 // Provenance says where a bundle comes from.

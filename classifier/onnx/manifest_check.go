@@ -43,8 +43,19 @@ func (m *Manifest) check() error {
 		faults.add("cascade is given without lanes.base: add that lane, or remove cascade")
 	case m.Cascade != nil && !(m.Cascade.Low <= m.Cascade.High):
 		faults.add("cascade is %v..%v: low must not be above high", m.Cascade.Low, m.Cascade.High)
+	case m.Cascade != nil:
+		m.checkDomainBelow(&faults)
 	}
 	return errors.Join(faults...)
+}
+
+func (m *Manifest) checkDomainBelow(faults *faults) {
+	switch below := m.Cascade.DomainBelow; {
+	case !(below >= 0 && below <= 1):
+		faults.add("cascade.domain_below is %v: give a probability, 0 to 1", below)
+	case below > 0 && m.Lanes.Fast != nil && m.Lanes.Fast.Outputs.Domain == nil:
+		faults.add("cascade.domain_below is %v, and lanes.fast.outputs has no domain: name that output, or remove the bound", below)
+	}
 }
 
 type namedLane struct {

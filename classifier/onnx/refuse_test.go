@@ -59,6 +59,11 @@ func manifestRefusals() []refusal {
 		field("no domains", "domains is missing", func(m object) { delete(m, "domains") }),
 		field("cascade without base", "cascade is given without lanes.base", func(m object) { delete(at(m, "lanes"), "base") }),
 		field("base without cascade", "cascade is missing", func(m object) { delete(m, "cascade") }),
+		field("a domain's doubt beyond 1", "cascade.domain_below is 1.5: give a probability", func(m object) { at(m, "cascade")["domain_below"] = 1.5 }),
+		field("a doubted domain that is not there", "lanes.fast.outputs has no domain", func(m object) {
+			at(m, "cascade")["domain_below"] = 0.5
+			delete(at(at(at(m, "lanes"), "fast"), "outputs"), "domain")
+		}),
 		field("cascade upside down", "low must not be above high", func(m object) { at(m, "cascade")["low"] = 0.9 }),
 		field("window zero", "lanes.fast.window.head_tokens is 0, want 1..", func(m object) { at(fastLane(m), "window")["head_tokens"] = 0 }),
 		field("window negative", "lanes.fast.window.tail_bytes is -1", func(m object) { at(fastLane(m), "window")["tail_bytes"] = -1 }),

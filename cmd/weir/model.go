@@ -72,7 +72,11 @@ func printManifest(out io.Writer, m *onnx.Manifest) error {
 		}
 	}
 	if m.Cascade != nil {
-		row("cascade", "base answers where the fast gain is %g to %g", m.Cascade.Low, m.Cascade.High)
+		doubt := ""
+		if below := m.Cascade.DomainBelow; below > 0 {
+			doubt = fmt.Sprintf(", or its likeliest domain is below %g", below)
+		}
+		row("cascade", "base answers where the fast gain is %g to %g%s", m.Cascade.Low, m.Cascade.High, doubt)
 	}
 	names := make([]string, 0, len(m.Files))
 	for name := range m.Files {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from dataclasses import replace
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
-from weirtrain import augment, cascade, config, minilm, score, supervise, targets, tiny
+from weirtrain import augment, cascade, config, heads, kernel, minilm, score, supervise, targets, tiny
 from weirtrain.data import parse, read_folder
 from weirtrain.encodergraph import build_pooled
 from weirtrain.features import counts, make_table, pool, tokenize
 from weirtrain.gather import Sources
-from weirtrain.graph import Dense, Head, Ood, StaticLane, Top, build
+from weirtrain.graph import Dense, Head, Kernel, Ood, StaticLane, Top, build
 from weirtrain.runtime import Graph, Pooler
 from weirtrain.text import Encoder, Window, open_tokenizer
 from weirtrain.train import train
@@ -74,6 +76,11 @@ def test_training_gives_a_bundle_that_opens_and_has_learned(
     assert bundle.classify(long).complexity > bundle.classify(short).complexity
     assert bundle.classify(long).output_tokens > bundle.classify(short).output_tokens
     assert bundle.classify(short).domain == "math"
+    asks = bundle.manifest["cascade"]
+    for text in (short, long, "which court hears an appeal", "my knee hurts when it rains"):
+        said = bundle.lanes["fast"].classify(text)
+        unsure = asks["low"] <= said.gain <= asks["high"] or max(said.domains.values()) < asks["domain_below"]
+        assert bundle.classify(text).lane == ("base" if unsure else "fast")
     held_out = [r for r in read_folder(CORPUS) if r.split == "eval" and r.domain]
     right = np.mean([bundle.classify(r.text).domain == r.domain for r in held_out])
     most = max(np.mean([r.domain == d for r in held_out]) for d in ("general", "math"))
@@ -106,6 +113,39 @@ def test_the_graph_computes_what_the_trainer_computed() -> None:
     got = [graph.run(encoder.encode(t).ids, t) for t in texts]
     assert [g.scalars["quality_high"] for g in got] == pytest.approx(want[:, 0].tolist(), abs=1e-4)
     assert [g.scalars["ood"] for g in got] == pytest.approx(np.sqrt(np.square(away).mean(axis=1)).tolist(), abs=1e-4)
+
+
+def test_the_graph_computes_the_kernel() -> None:
+    """Heads fitted on the whitened values give the same from the graph's plain ones; far from every landmark the
+    kernel has nothing to say."""
+    rng = np.random.default_rng(3)
+    table = rng.normal(size=(50, 6)).astype(np.float32)
+    x = rng.normal(size=(200, 6))
+    at = kernel.choose(x, np.ones(200), 120, 0.2, 7)
+    want = np.stack([np.sin(x[:, 0]), x[:, 1] ** 2], axis=1)
+    fits = [heads.fit_ridge(at.features(x), want[:, k], np.ones(200), 1e-4) for k in (0, 1)]
+    assert np.corrcoef(fits[1].apply(at.features(x))[:, 0], want[:, 1])[0, 1] > 0.9, "a square is not linear"
+    folded = [at.fold(f) for f in fits]
+    chains = tuple(
+        Head(f"out{k}", (Dense(f.weight.astype(np.float32), f.bias.astype(np.float32)),)) for k, f in enumerate(folded)
+    )
+    top = Top(
+        shift=np.zeros(6, dtype=np.float32),
+        spread=np.ones(6, dtype=np.float32),
+        heads=chains,
+        ood=Ood(np.zeros(6, dtype=np.float32), np.eye(6, dtype=np.float32)),
+        use_shape=False,
+        kernel=Kernel(at.points.astype(np.float32), at.gamma),
+    )
+    rows = make_table(table, np.ones(50, dtype=np.float32))
+    graph = onnxruntime.InferenceSession(build(StaticLane(rows.rows, rows.scale, rows.weight, top), "kernel"))
+    ids = [3, 17, 41]
+    pooled = pool(rows, counts([ids], 50))
+    feed = {"input_ids": np.array([ids]), "attention_mask": np.ones((1, 3), dtype=np.int64)}
+    for k, fit in enumerate(fits):
+        got = graph.run([f"out{k}"], feed)[0][0, 0]
+        assert got == pytest.approx(fit.apply(at.features(pooled))[0, 0], abs=1e-4)
+    assert at.values(np.full((1, 6), 100.0)).max() < 1e-12
 
 
 def test_factorisation_orders_models_and_rows() -> None:
@@ -169,6 +209,27 @@ def test_the_band_is_the_smallest_that_loses_little() -> None:
     alike = cascade.curve(base, base, weak, strong)
     assert cascade.choose(alike).asked == 0.0, "two lanes that agree need no second one"
     assert "(default)" in cascade.table(bands, chosen)
+
+
+def test_the_doubt_is_the_smallest_that_loses_little() -> None:
+    rng = np.random.default_rng(4)
+    sure = rng.uniform(0.2, 1.0, 2000)
+    fast = rng.uniform(0, 1, 2000) < sure  # right as often as it is sure
+    base = rng.uniform(0, 1, 2000) < 0.8
+    said, inside = cascade.Domains(sure, fast, base), rng.uniform(0, 1, 2000) < 0.2
+    doubts = cascade.doubts(said, inside)
+    chosen = cascade.choose_doubt(doubts)
+    assert doubts[0].asked == pytest.approx(inside.mean()), "without doubt the band asks alone"
+    assert doubts[-1].accuracy == pytest.approx(base.mean(), abs=0.005)
+    assert 0.2 < chosen.asked < 0.8
+    assert chosen.accuracy >= doubts[-1].accuracy - cascade.DOMAIN_LOSS > doubts[0].accuracy
+    assert "(default)" in cascade.doubt_table(doubts, chosen)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is here, so nothing is missing")
+def test_tuning_without_pytorch_says_what_to_do(small: config.Config, sources: Sources, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="epochs is 1, and tuning needs PyTorch"):
+        train(replace(small, tune=replace(small.tune, epochs=1)), sources, tmp_path, "test")
 
 
 def test_tuning_learns_and_goes_on_from_its_checkpoint(small: config.Config, tmp_path: Path) -> None:

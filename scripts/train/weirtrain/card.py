@@ -9,7 +9,7 @@ REFERENCES = {
 
 DESCRIPTION = {
     "fast": "static token embeddings with small heads",
-    "base": "static token embeddings, and three tuned int8 layers of MiniLM where they cannot tell",
+    "base": "static token embeddings, and three int8 layers of MiniLM where they cannot tell",
 }
 
 # How far a probe's raw outputs may lie from the recorded ones. The base lane is int8, whose products saturate

@@ -1,7 +1,9 @@
-"""The cascade's band: the gains of the fast lane between which the base lane is asked.
+"""Where the base lane is asked: between two gains of the fast lane, and where its domain is in doubt.
 
-A band is a share of prompts around the fast lane's median gain, where most thresholds lie. Its price is the share that
-is asked twice; what it buys is the base lane's ranking, here RouteLLM's APGR on held-out labelled prompts.
+The band is a share of prompts around the fast lane's median gain, where most thresholds lie. Its price is the share
+that is asked twice; what it buys is the base lane's ranking, here RouteLLM's APGR on held-out labelled prompts. The
+doubt is a bound on the fast lane's likeliest domain; what it buys is the base lane's domain, here its accuracy on the
+same prompts.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ from weirtrain.routellm import apgr
 from weirtrain.runtime import Outputs
 
 Array = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LOSS = 0.01
+DOMAIN_LOSS = 0.02
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,16 @@ class Band:
     high: float
     asked: float
     apgr: float
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """`fast` decides alone where its likeliest domain has at least the probability `below`; `asked` is the share of
+    prompts that the band and the doubt ask about together, `accuracy` the domain's."""
+
+    below: float
+    asked: float
+    accuracy: float
 
 
 def gains(spec: LaneSpec, outputs: Sequence[Outputs]) -> Array:
@@ -60,6 +74,56 @@ def choose(bands: Sequence[Band]) -> Band:
         if all(b.apgr >= least for b in bands[i:]):
             return band
     return bands[-1]
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Of every prompt: the probability of the fast lane's likeliest domain, and whether each lane's is right."""
+
+    sure: Array
+    fast: Bools
+    base: Bools
+
+
+def domains(fast: Sequence[Outputs], base: Sequence[Outputs], truth: Sequence[int]) -> Domains:
+    """What both lanes say of the domains `truth`, as their places in the outputs."""
+    logits = np.stack([o.domain for o in fast]).astype(np.float64)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    sure = shares.max(axis=1) / shares.sum(axis=1)
+    right = [np.array([int(o.domain.argmax()) == t for o, t in zip(side, truth, strict=True)]) for side in (fast, base)]
+    return Domains(sure, right[0], right[1])
+
+
+def doubts(said: Domains, inside: Bools) -> list[Doubt]:
+    """Bounds that ask about growing shares, from what the band asks alone to every prompt."""
+    out = []
+    for share in SHARES:
+        below = float(np.ceil(1e4 * np.quantile(said.sure, share)) / 1e4) if share else 0.0
+        asked = inside | (said.sure < below)
+        accuracy = np.where(asked, said.base, said.fast).mean()
+        out.append(Doubt(below, float(asked.mean()), float(accuracy)))
+    return out
+
+
+def choose_doubt(all_doubts: Sequence[Doubt]) -> Doubt:
+    """The smallest bound from which on none loses more than DOMAIN_LOSS against the base lane's domains."""
+    least = all_doubts[-1].accuracy - DOMAIN_LOSS
+    for i, doubt in enumerate(all_doubts):
+        if all(d.accuracy >= least for d in all_doubts[i:]):
+            return doubt
+    return all_doubts[-1]
+
+
+def doubt_table(all_doubts: Sequence[Doubt], chosen: Doubt) -> str:
+    """The curve as Markdown."""
+    lines = [
+        "| base lane asked, the band included | likeliest domain below | domain accuracy by the labels |",
+        "|---|---|---|",
+    ]
+    for d in all_doubts:
+        mark = " (default)" if d == chosen else ""
+        lines.append(f"| {100 * d.asked:.0f} %{mark} | {d.below:.3f} | {d.accuracy:.3f} |")
+    return "\n".join(lines)
 
 
 def table(bands: Sequence[Band], chosen: Band) -> str:

@@ -46,8 +46,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Heads:
-    """How a lane's heads are fitted: regularisation, and what a corpus row weighs beside one of an outcome set."""
+    """How a lane's heads are fitted: regularisation, and what a corpus row weighs beside one of an outcome set.
+    With `landmarks` they are linear in a Gaussian kernel's values there, and `shape_l2` has no use; with 0 in the
+    features themselves."""
 
+    landmarks: int
     corpus: float
     quality_l2: float
     shape_l2: float
@@ -55,6 +58,15 @@ class Heads:
     domain_c: float
     domain_corpus: float
     tokens_l2: float
+
+
+@dataclass(frozen=True)
+class KernelConfig:
+    """The kernel of lanes with landmarks: exp(-gamma d^2) on the embedding at length 1 and the shape vector at a
+    standard deviation of `shape`."""
+
+    gamma: float
+    shape: float
 
 
 @dataclass(frozen=True)
@@ -107,8 +119,10 @@ class Config:
     seed: int
     embedding: Embedding
     window: WindowConfig
+    base_window: WindowConfig
     targets: TargetsConfig
     weights: Weights
+    kernel: KernelConfig
     fast: Heads
     base: Heads
     calibration: Calibration
@@ -119,8 +133,10 @@ class Config:
 _SECTIONS: dict[str, type[Any]] = {
     "embedding": Embedding,
     "window": WindowConfig,
+    "base_window": WindowConfig,
     "targets": TargetsConfig,
     "weights": Weights,
+    "kernel": KernelConfig,
     "fast": Heads,
     "base": Heads,
     "calibration": Calibration,

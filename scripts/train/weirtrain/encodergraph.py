@@ -102,8 +102,18 @@ def _encoder(b: Builder, weights: Mapping[str, Floats], layers: int) -> str:
     return b.op("Div", [total, number], "pooled")
 
 
-def _finish(b: Builder, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto], name: str) -> bytes:
-    graph = helper.make_graph(b.nodes, name, inputs, outputs, b.constants)
+def _token_inputs() -> list[onnx.ValueInfoProto]:
+    names = ("input_ids", "attention_mask")
+    return [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "n"]) for n in names]
+
+
+def _quantized(weights: Mapping[str, Floats], layers: int) -> onnx.ModelProto:
+    """The encoder alone, its products in int8; the output is `pooled`."""
+    b = Builder()
+    pooled = _encoder(b, weights, layers)
+    width = weights["embeddings.LayerNorm.bias"].shape[0]
+    output = helper.make_tensor_value_info(pooled, TensorProto.FLOAT, [1, width])
+    graph = helper.make_graph(b.nodes, "pooled", _token_inputs(), [output], b.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="weirtrain")
     model.ir_version = IR_VERSION
     onnx.checker.check_model(model, full_check=True)
@@ -119,26 +129,29 @@ def _finish(b: Builder, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.Va
         )
         small = onnx.load(path)
     small.ir_version = IR_VERSION
-    onnx.checker.check_model(small)
-    return bytes(small.SerializeToString(deterministic=True))
+    return small
 
 
-def _token_inputs() -> list[onnx.ValueInfoProto]:
-    names = ("input_ids", "attention_mask")
-    return [helper.make_tensor_value_info(n, TensorProto.INT64, [1, "n"]) for n in names]
+def _serialized(model: onnx.ModelProto) -> bytes:
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def build_pooled(weights: Mapping[str, Floats], layers: int) -> bytes:
     """The encoder alone in int8: its output is `pooled` [1, d]."""
-    b = Builder()
-    pooled = _encoder(b, weights, layers)
-    width = weights["embeddings.LayerNorm.bias"].shape[0]
-    return _finish(b, _token_inputs(), [helper.make_tensor_value_info(pooled, TensorProto.FLOAT, [1, width])], "pooled")
+    return _serialized(_quantized(weights, layers))
 
 
 def build_context(lane: ContextLane, name: str) -> bytes:
-    """Serialises the lane's int8 graph; the same weights give the same bytes."""
+    """Serialises the lane's graph; the same weights give the same bytes. The heads are put on the quantised encoder:
+    quantising them with it would cost their precision, and save nothing."""
+    model = _quantized(lane.weights, lane.layers)
     b = Builder()
-    pooled = _encoder(b, lane.weights, lane.layers)
-    inputs, outputs = top_of(b, lane.top, pooled)
-    return _finish(b, [*_token_inputs(), *inputs], outputs, name)
+    inputs, outputs = top_of(b, lane.top, model.graph.output[0].name)
+    model.graph.name = name
+    model.graph.node.extend(b.nodes)
+    model.graph.initializer.extend(b.constants)
+    model.graph.input.extend(inputs)
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    return _serialized(model)

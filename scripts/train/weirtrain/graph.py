@@ -45,13 +45,21 @@ class Ood:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """exp(-gamma |x - point|^2) for every landmark [m, d]."""
+
+    points: Floats
+    gamma: float
+
+
+@dataclass(frozen=True)
 class Top:
     """What a lane computes from its pooled embedding.
 
     The features are the pooled embedding and, where `use_shape`, the shape vector,
     moved by `shift` and divided by `spread`. With `centre` [D] the embedding is
     first moved by it and scaled to length 1, so that a short prompt lies no
-    farther out than a long one.
+    farther out than a long one. With `kernel` the heads see its values instead.
     """
 
     shift: Floats
@@ -60,6 +68,7 @@ class Top:
     ood: Ood
     use_shape: bool = True
     centre: Floats | None = None
+    kernel: Kernel | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +146,19 @@ def _unit(b: Builder, centre: Floats, pooled: str) -> str:
     return b.op("Div", [away, b.op("Sqrt", [safe], "length")], "direction")
 
 
+def _kernel(b: Builder, kernel: Kernel, x: str) -> str:
+    """The kernel's values [1, m]: exp(2 gamma x.p - gamma |p|^2 - gamma |x|^2)."""
+    gamma = np.float32(kernel.gamma)
+    points = b.const("landmarks", (2.0 * gamma * kernel.points.T).astype(np.float32))
+    lengths = b.const("landmark_lengths", (-gamma * np.square(kernel.points).sum(axis=1)).astype(np.float32))
+    near = b.op("Gemm", [x, points, lengths], "kernel_near")
+    square = b.op("Mul", [x, x], "kernel_square")
+    axis = b.const("kernel_axis", np.array([1], dtype=np.int64))
+    length = b.op("ReduceSum", [square, axis], "kernel_length", keepdims=1)
+    scaled = b.op("Mul", [length, b.const("kernel_gamma", np.array([gamma], dtype=np.float32))], "kernel_scaled")
+    return b.op("Exp", [b.op("Sub", [near, scaled], "kernel_log")], "kernel")
+
+
 def _heads(b: Builder, top: Top, x: str) -> list[onnx.ValueInfoProto]:
     outputs = []
     for head in top.heads:
@@ -173,6 +195,8 @@ def top_of(b: Builder, top: Top, pooled: str) -> tuple[list[onnx.ValueInfoProto]
         features = b.op("Concat", [features, "shape"], "raw_features", axis=1)
     away = b.op("Sub", [features, b.const("shift", top.shift.astype(np.float32))], "moved")
     x = b.op("Div", [away, b.const("spread", top.spread.astype(np.float32))], "features")
+    if top.kernel is not None:
+        x = _kernel(b, top.kernel, x)
     return inputs, [*_heads(b, top, x), _ood(b, top.ood, pooled)]
 
 

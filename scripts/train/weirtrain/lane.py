@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from weirtrain import calibrate, heads, targets
+from weirtrain import calibrate, heads, kernel, targets
 from weirtrain.bundle import DOMAINS
 from weirtrain.config import Config, Heads
 from weirtrain.data import Row
 from weirtrain.features import unit
-from weirtrain.graph import Dense, Head, Ood, Top
+from weirtrain.graph import Dense, Head, Kernel, Ood, Top
 from weirtrain.runtime import Graph, Outputs
 from weirtrain.supervise import Targets, group_numbers, output_tokens, row_weights
 from weirtrain.text import Encoder, clean
@@ -40,10 +40,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Everything that a lane computes from its pooled embedding, on standardised features."""
+    """Everything that a lane computes from its pooled embedding. The heads are maps of the kernel's plain values
+    where there are landmarks, else of the features."""
 
     shift: Array
     spread: Array
+    landmarks: kernel.Landmarks | None
     quality: heads.Linear
     domain: heads.Linear
     tokens: heads.Linear
@@ -75,13 +77,37 @@ def _tokens_head(x: Array, rows: Sequence[Row], weight: Array, l2: float) -> tup
     return head, float(np.quantile(miss, 0.9))
 
 
+def _scale(raw: Array, width: int, config: Config, h: Heads) -> tuple[Array, Array]:
+    """What the features are moved by and divided by: all standardised; for a kernel the embedding stays as it is."""
+    shift, spread = raw.mean(axis=0), raw.std(axis=0) + 1e-6
+    if h.landmarks:
+        shift[:width], spread[:width] = 0.0, 1.0
+        spread[width:] /= config.kernel.shape
+    return shift, spread
+
+
+def _ood_basis(away: Array, components: int) -> Array:
+    values, axes = np.linalg.eigh(np.cov(away.T))
+    largest = np.argsort(values)[::-1][:components]
+    basis: Array = axes[:, largest] / np.sqrt(values[largest] + 1e-9)
+    basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(len(largest))])
+    return basis
+
+
 def fit(seen: Seen, config: Config, h: Heads) -> Fitted:
     """Fits the heads and the out-of-distribution space."""
-    centre = seen.pooled.mean(axis=0)
+    centre, width = seen.pooled.mean(axis=0), seen.pooled.shape[1]
     raw = np.concatenate([unit(seen.pooled - centre), seen.shapes], axis=1)
-    shift, spread = raw.mean(axis=0), raw.std(axis=0) + 1e-6
+    shift, spread = _scale(raw, width, config, h)
     x = (raw - shift) / spread
     weight = row_weights(seen.rows, config, h)
+    l2 = np.concatenate([np.full(width, h.quality_l2), np.full(seen.shapes.shape[1], h.shape_l2)])
+    landmarks = None
+    if h.landmarks:
+        n = seen.originals
+        landmarks = kernel.choose(x[:n], weight[:n], h.landmarks, config.kernel.gamma, config.seed)
+        x = landmarks.features(x)
+        l2 = np.full(x.shape[1], h.quality_l2)
     known = np.flatnonzero(~np.isnan(seen.soft.efficient))
     edits = (x - x[seen.source])[seen.originals :]
     task = heads.QualityTask(
@@ -92,16 +118,13 @@ def fit(seen: Seen, config: Config, h: Heads) -> Fitted:
         group_numbers(seen.rows)[known],
         edits,
     )
-    width = seen.pooled.shape[1]
-    l2 = np.concatenate([np.full(width, h.quality_l2), np.full(seen.shapes.shape[1], h.shape_l2)])
     quality = heads.fit_quality(task, l2, h.invariance)
     tokens_head, p90 = _tokens_head(x, seen.rows, weight, h.tokens_l2)
-    values, axes = np.linalg.eigh(np.cov((seen.pooled - centre).T))
-    largest = np.argsort(values)[::-1][: config.ood.components]
-    basis = axes[:, largest] / np.sqrt(values[largest] + 1e-9)
-    basis *= np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(len(largest))])
     domain = _domain_head(x, seen.rows, config, h)
-    return Fitted(shift, spread, quality, domain, tokens_head, p90, centre, basis)
+    if landmarks is not None:
+        quality, tokens_head, domain = (landmarks.fold(head) for head in (quality, tokens_head, domain))
+    basis = _ood_basis(seen.pooled - centre, config.ood.components)
+    return Fitted(shift, spread, landmarks, quality, domain, tokens_head, p90, centre, basis)
 
 
 def _dense(part: heads.Linear) -> Dense:
@@ -116,9 +139,11 @@ def top(fitted: Fitted) -> Top:
         "domain": fitted.domain,
         "output_tokens": fitted.tokens,
     }
+    at = fitted.landmarks
     return Top(
         shift=fitted.shift.astype(np.float32),
         spread=fitted.spread.astype(np.float32),
+        kernel=None if at is None else Kernel(at.points.astype(np.float32), at.gamma),
         heads=tuple(Head(output, (_dense(part),)) for output, part in chain.items()),
         ood=Ood(fitted.centre.astype(np.float32), fitted.ood_basis.astype(np.float32)),
         centre=fitted.centre.astype(np.float32),

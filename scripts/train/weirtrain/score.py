@@ -144,7 +144,10 @@ class Bundle:
         if self._only:
             return self.lanes[self._only].classify(text)
         fast = self.lanes["fast"].classify(text)
-        if self._cascade is None or fast.gain < self._cascade["low"] or fast.gain > self._cascade["high"]:
+        if self._cascade is None:
+            return fast
+        in_band = self._cascade["low"] <= fast.gain <= self._cascade["high"]
+        if not in_band and max(fast.domains.values()) >= self._cascade.get("domain_below", 0.0):
             return fast
         return replace(self.lanes["base"].classify(text), ids=fast.ids)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from weirtrain import augment, card, cascade, lane, minilm
 from weirtrain.bundle import DOMAINS, BundleSpec, LaneSpec, write
-from weirtrain.config import Config
+from weirtrain.config import Config, WindowConfig
 from weirtrain.data import Row
 from weirtrain.encodergraph import ContextLane, build_context, build_pooled
 from weirtrain.features import counts, make_table, pool, readable, smooth_weights, tokenize
@@ -74,7 +74,13 @@ def _tuned(data: Rowset, words: Vocabulary, encoder: Encoder, config: Config, ca
     """The encoder's weights: tuned on the rows, or MiniLM's own where `tune.epochs` is 0."""
     if config.tune.epochs == 0:
         return words.encoder
-    from weirtrain import tune  # noqa: PLC0415 - PyTorch is needed here alone
+    try:
+        from weirtrain import tune  # noqa: PLC0415 - PyTorch is needed here alone
+    except ModuleNotFoundError as err:
+        raise ValueError(
+            f"tune.epochs is {config.tune.epochs}, and tuning needs PyTorch: scripts/setup-python --base installs it, "
+            "0 trains without"
+        ) from err
 
     rows, soft = data.rows[: data.originals], data.soft
     n = data.originals
@@ -107,7 +113,7 @@ def _pooled(pooler: Pooler, encoder: Encoder, texts: Sequence[str]) -> npt.NDArr
 
 
 def base_lane(data: Rowset, words: Vocabulary, encoder: Encoder, config: Config, cache: Path) -> Lane:
-    """The lower layers of MiniLM, tuned, in int8; linear heads fitted on the int8 outputs."""
+    """The lower layers of MiniLM in int8; heads fitted on the int8 outputs."""
     weights = _tuned(data, words, encoder, config, cache)
     small = build_pooled(weights, config.tune.layers)
     texts = [r.text for r in data.rows]
@@ -142,7 +148,7 @@ def _prove(part: Lane, name: str, held: Held, encoder: Encoder, config: Config) 
     figures = {**calibrated.figures, **lane.held_out_figures(held.rows, outputs)}
     spec = LaneSpec(
         graph=part.graph,
-        window=Window(**asdict(config.window)),
+        window=encoder.window,
         calibration=calibrated.curves,
         ood_threshold=round(calibrated.threshold, 4),
         output_tokens={"p90_offset": round(max(part.fitted.tokens_p90, 0.0), 4), "default": 256, "min": 1, "max": 8192},
@@ -153,13 +159,34 @@ def _prove(part: Lane, name: str, held: Held, encoder: Encoder, config: Config) 
     return Proved(spec, outputs, {f"{name}_{k}": v for k, v in figures.items()})
 
 
+def _cascade(held: Held, proved: Mapping[str, Proved], say: Callable[[str], None]) -> dict[str, float]:
+    """Where the base lane is asked, by what both lanes say of the held-out labelled prompts."""
+    at = [i for i, r in enumerate(held.rows) if r.labels is not None]
+    fast, base = (cascade.gains(proved[name].spec, proved[name].outputs)[at] for name in ("fast", "base"))
+    curve = cascade.curve(fast, base, held.soft.efficient[at], held.soft.high[at])
+    band = cascade.choose(curve)
+    say(cascade.table(curve, band))
+    inside = (fast >= band.low) & (fast <= band.high) & (band.asked > 0)
+    truth = [DOMAINS.index(held.rows[i].domain) for i in at]
+    said = cascade.domains([proved["fast"].outputs[i] for i in at], [proved["base"].outputs[i] for i in at], truth)
+    doubts = cascade.doubts(said, inside)
+    doubt = cascade.choose_doubt(doubts)
+    say(cascade.doubt_table(doubts, doubt))
+    return {"low": band.low, "high": band.high, "domain_below": doubt.below}
+
+
+def _encoder(words: Vocabulary, window: WindowConfig) -> Encoder:
+    return Encoder(open_tokenizer(words.tokenizer), Window(**asdict(window)), words.prefix, words.suffix)
+
+
 def train(
     config: Config, sources: Sources, out: Path, command: str, say: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Trains a bundle into `out` and returns its digest and held-out figures."""
     started = time.monotonic()
     words = vocabulary(config, sources.cache)
-    encoder = Encoder(open_tokenizer(words.tokenizer), Window(**asdict(config.window)), words.prefix, words.suffix)
+    encoders = {"fast": _encoder(words, config.window), "base": _encoder(words, config.base_window)}
+    encoder = encoders["fast"]
     rows = gather(sources, config, encoder)
     data = _augmented(rows.fit, encoder, config)
     everything = quality_targets([*rows.fit, *rows.held], config)
@@ -167,16 +194,10 @@ def train(
     held = Held(rows.held, Targets(everything.efficient[n:], everything.high[n:]))
     lanes = {"fast": fast_lane(data, words, encoder, config)}
     if config.tune.layers:
-        lanes["base"] = base_lane(data, words, encoder, config, sources.cache)
-    proved = {name: _prove(part, name, held, encoder, config) for name, part in lanes.items()}
+        lanes["base"] = base_lane(data, words, encoders["base"], config, sources.cache)
+    proved = {name: _prove(part, name, held, encoders[name], config) for name, part in lanes.items()}
     figures = {k: v for p in proved.values() for k, v in p.figures.items()}
-    band = None
-    if "base" in proved:
-        labelled = [i for i, r in enumerate(held.rows) if r.labels is not None]
-        fast, base = (cascade.gains(proved[name].spec, proved[name].outputs)[labelled] for name in ("fast", "base"))
-        curve = cascade.curve(fast, base, held.soft.efficient[labelled], held.soft.high[labelled])
-        band = cascade.choose(curve)
-        say(cascade.table(curve, band))
+    asks = None if "base" not in proved else _cascade(held, proved, say)
     trained_on = Counter(r.set for r in rows.fit)
     digest = write(
         out,
@@ -194,7 +215,7 @@ def train(
                 "seed": config.seed,
                 "notes": json.dumps({k: round(v, 4) for k, v in figures.items()}, sort_keys=True),
             },
-            cascade=None if band is None else {"low": band.low, "high": band.high},
+            cascade=asks,
         ),
     )
     return {
