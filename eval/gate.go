@@ -161,7 +161,7 @@ func (g SetGate) check(s *Result) []string {
 		} {
 			switch {
 			case limit.bound == nil:
-			case math.IsNaN(limit.value):
+			case math.IsNaN(limit.value) || math.IsInf(limit.value, 0):
 				say("%s%s does not exist, and a bound of %v is asked for", limit.what, m.name, *limit.bound)
 			case limit.least && !(limit.value >= *limit.bound):
 				say("%s%s is %.6g, at least %v is asked for", limit.what, m.name, limit.value, *limit.bound)

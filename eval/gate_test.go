@@ -65,6 +65,15 @@ func TestGateSaysEveryReason(t *testing.T) {
 	require.ErrorAs(t, gateOf(EverySet, nil, FlagNoSkill).Check(nil), &failed)
 }
 
+// A figure of nothing divided by nothing is shown as absent, and fails its bound.
+func TestGateFailsOnWhatIsNotFinite(t *testing.T) {
+	r := gated()
+	r.Sets[0].QualityKept = Interval{math.Inf(1), math.Inf(1), math.Inf(1)}
+	var failed *GateError
+	require.ErrorAs(t, gateOf("one", map[string]Bound{"quality_kept": {Min: limit(0.9)}}).Check(r), &failed)
+	assert.Equal(t, []string{"one: quality_kept does not exist, and a bound of 0.9 is asked for"}, failed.Reasons)
+}
+
 func TestGateRefusesToMeanNothing(t *testing.T) {
 	for says, g := range map[string]*Gate{
 		"version is 0":       {Sets: map[string]SetGate{"one": {Forbid: []string{FlagNoSkill}}}},

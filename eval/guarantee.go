@@ -52,7 +52,8 @@ type Promise struct {
 	// All holds over the whole traffic.
 	All Guaranteed `json:"all"`
 	// Domains hold within a predicted domain, all of them and All together with
-	// confidence 1 - delta. Refused says why a domain has none.
+	// confidence 1 - delta. Refused says why a domain has none. All is of one gap for
+	// every prompt: it does not hold for the rest where Domains' gaps are served.
 	Domains map[string]Guaranteed `json:"domains,omitempty"`
 	Refused map[string]string     `json:"refused,omitempty"`
 }

@@ -378,7 +378,10 @@ func (w *worker) fixed(out *figures) {
 		b.point(cell{}, out, BaselineBestSingle)
 	}
 	mix := min(max((cost[policyBit]*b.n-b.weakCost)/(b.strongCost-b.weakCost), 0), 1)
-	if b.strong <= b.weak || math.IsNaN(mix) {
+	switch {
+	case b.strong >= b.weak && b.strongCost <= b.weakCost:
+		mix = 1 // the strong model is the whole hull
+	case b.strong <= b.weak || math.IsNaN(mix):
 		mix = 0
 	}
 	b.point(cell{mix * all.n, mix * all.diff, mix * all.cost}, out, BaselineZero)

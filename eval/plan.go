@@ -181,6 +181,9 @@ func (p *planning) add(ctx context.Context, c *Case) error {
 		if err != nil {
 			return err
 		}
+		if _, billed := c.CostUSD[got.Chosen.Model.ID]; !billed && !got.Chosen.PriceKnown {
+			return fmt.Errorf("model %s has no price, and the sample records no cost of it: unknown is not free; give it a price, or deny it in the policy", got.Chosen.Model.ID)
+		}
 		if step == 0 {
 			row.best = p.bestOf(&got, c)
 		}

@@ -18,14 +18,20 @@ import (
 )
 
 // planRules is a catalog of two models of the set in the repository.
-func planRules(t *testing.T) *router.Rules {
+func planRules(t *testing.T) *router.Rules { return planRulesOf(t, "$0.10/M") }
+
+// planRulesOf has the strong model's price as it is given, "" for none.
+func planRulesOf(t *testing.T, strong string) *router.Rules {
 	t.Helper()
 	card := func(id, tier, price string) string {
+		if price == "" {
+			return fmt.Sprintf("  - {id: %s, tier: %s, context_window: 100000, max_output_tokens: 4000, deployments: [{upstream: u, name: x}]}\n", id, tier)
+		}
 		return fmt.Sprintf("  - {id: %s, tier: %s, context_window: 100000, max_output_tokens: 4000, price: {input: %q, output: %q, source: test, date: \"2026-01-01\"}, deployments: [{upstream: u, name: x}]}\n",
 			id, tier, price, price)
 	}
 	text := "version: 1\ndefault_policy: p\nupstreams:\n  - {id: u, dialect: openai, base_url: \"http://localhost\"}\npolicies:\n  - {id: p}\nmodels:\n" +
-		card("smollm2-135m-fewshot", "EFFICIENT", "$0.01/M") + card("quartet", "HIGH_PERFORMANCE", "$0.10/M")
+		card("smollm2-135m-fewshot", "EFFICIENT", "$0.01/M") + card("quartet", "HIGH_PERFORMANCE", strong)
 	rules, err := router.ParseConfig([]byte(text), "test", func(string) string { return "" })
 	require.NoError(t, err)
 	return rules
@@ -133,6 +139,20 @@ func serveTraffic(t *testing.T, pool []Case, n int, rng *rand.Rand, rules *route
 		best += a.best / float64(n)
 	}
 	return spent, quality, best
+}
+
+// A model without a price is not free: no budget is kept by it.
+func TestAPlanNeedsPrices(t *testing.T) {
+	pool := planPool(t)
+	for i := range pool {
+		pool[i].CostUSD = nil
+	}
+	cfg := PlanConfig{
+		Classifier: classifier.Lexical{}, Rules: planRulesOf(t, ""), Requests: 100_000, Bootstrap: 100, Budget: 10_000_000,
+		Traffic: drawn(pool, 500, rand.New(rand.NewPCG(1, 1))),
+	}
+	_, err := MakePlan(t.Context(), cfg)
+	require.ErrorContains(t, err, "model quartet has no price, and the sample records no cost of it")
 }
 
 func TestAPlanKeepsItsBudget(t *testing.T) {

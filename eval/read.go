@@ -100,10 +100,19 @@ func eachLine(r io.Reader, f func(line []byte, number int) error) error {
 // decodeCase reads one line. Its errors begin with punctuation that follows the
 // line's number.
 func decodeCase(line []byte) (Case, error) {
-	var c Case
+	// A null is a value that is not there: encoding/json would make a 0 of it.
+	var l struct {
+		Case
+		Outcomes    map[string]*float64 `json:"outcomes"`
+		OutputChars map[string]*int64   `json:"output_chars"`
+		CostUSD     map[string]*float64 `json:"cost_usd"`
+	}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
+	err := dec.Decode(&l)
+	c := l.Case
+	c.Outcomes, c.OutputChars, c.CostUSD = present(l.Outcomes), present(l.OutputChars), present(l.CostUSD)
+	if err != nil {
 		return c, fmt.Errorf(" is not a JSON object of the record format: %w", err)
 	}
 	if dec.InputOffset() != int64(len(bytes.TrimRight(line, " \t"))) {
@@ -113,6 +122,20 @@ func decodeCase(line []byte) (Case, error) {
 		return c, fmt.Errorf(" (id %q): %s", c.ID, strings.ReplaceAll(err.Error(), "\n", "; ")) //nolint:errorlint // joined errors would break the line
 	}
 	return c, nil
+}
+
+// present leaves out what is null.
+func present[V any](m map[string]*V) map[string]V {
+	if m == nil {
+		return nil
+	}
+	out := make(map[string]V, len(m))
+	for k, v := range m {
+		if v != nil {
+			out[k] = *v
+		}
+	}
+	return out
 }
 
 // Write writes cases in the record format, one a line, and returns how many.

@@ -293,6 +293,30 @@ func TestReferencePoints(t *testing.T) {
 	assert.InDelta(t, got.Strong, got.Curve[10].Quality.Value, 1e-9)
 }
 
+// A strong model that costs no more is the whole hull: nothing is to be mixed with it.
+func TestTheHullOfADominatedModel(t *testing.T) {
+	for name, prices := range map[string][2]float64{"equal": {1, 1}, "cheaper": {2, 1}} {
+		got, _ := runOne(t, Config{
+			Sources: []Source{simulatedSource(1000, 8, 1)}, Classifier: &spoken{}, Bootstrap: -1, WeakPrice: prices[0], StrongPrice: prices[1],
+		})
+		assert.InDelta(t, got.Strong, got.Baselines[BaselineZero].Quality.Value, 1e-9, name)
+	}
+}
+
+// What was not graded or not billed is written as null by many: it is no 0.
+func TestNullsAreAbsent(t *testing.T) {
+	var got []Case
+	line := `{"id":"q1","prompt":"x","outcomes":{"small":null,"large":1},"cost_usd":{"small":null,"large":0.004},"output_chars":{"small":null,"large":7}}`
+	for c, err := range Read(strings.NewReader(line+"\n"), "nulls") {
+		require.NoError(t, err)
+		got = append(got, c)
+	}
+	require.Len(t, got, 1)
+	assert.Equal(t, map[string]float64{"large": 1}, got[0].Outcomes)
+	assert.Equal(t, map[string]float64{"large": 0.004}, got[0].CostUSD)
+	assert.Equal(t, map[string]int64{"large": 7}, got[0].OutputChars)
+}
+
 func TestAnInterruptedRunGoesOnWhereItStopped(t *testing.T) {
 	dir := t.TempDir()
 	down := errors.New("the classifier broke")

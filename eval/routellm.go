@@ -201,10 +201,10 @@ type mtQuestion struct {
 }
 
 type mtJudgement struct {
-	ID    int     `json:"question_id"`
-	Model string  `json:"model"`
-	Turn  int     `json:"turn"`
-	Score float64 `json:"score"`
+	ID    int      `json:"question_id"`
+	Model string   `json:"model"`
+	Turn  int      `json:"turn"`
+	Score *float64 `json:"score"`
 }
 
 func routeLLMMTBench(dir string) iter.Seq2[Case, error] {
@@ -232,8 +232,8 @@ func mtBench(dir string) ([]Case, error) {
 	type mean struct{ sum, n float64 }
 	scores := map[int]map[string]*mean{}
 	err = eachJSON(filepath.Join(dir, "judgements.jsonl"), func(j *mtJudgement, number int) error {
-		if !(j.Score >= 0 && j.Score <= 10) {
-			return fmt.Errorf("line %d: score %v is not 0 to 10: a failed judgement must be judged again", number, j.Score)
+		if j.Score == nil || !(*j.Score >= 0 && *j.Score <= 10) {
+			return fmt.Errorf("line %d: the score is not 0 to 10: a failed judgement must be judged again", number)
 		}
 		if scores[j.ID] == nil {
 			scores[j.ID] = map[string]*mean{}
@@ -242,7 +242,7 @@ func mtBench(dir string) ([]Case, error) {
 			scores[j.ID][j.Model] = &mean{}
 		}
 		m := scores[j.ID][j.Model]
-		m.sum += j.Score
+		m.sum += *j.Score
 		m.n++
 		return nil
 	})

@@ -48,6 +48,8 @@ func TestWhatCalibratePrintsIsAConfig(t *testing.T) {
 	g := rules.Policies["p"].Guarantee
 	require.NotNil(t, g)
 	assert.InDelta(t, 0.2, g.Alpha, 0)
+	require.NotEmpty(t, g.Domains)
+	assert.False(t, g.MaxQualityGap.Set, "the pooled gap was tested for every prompt, not for the rest")
 	assert.Equal(t, "lexical:1", g.BundleDigest)
 
 	code, _, stderr = weir(t, "", "calibrate", "policy", "--classifier", "lexical", "--set", "weir:"+localSet(),
