@@ -114,6 +114,18 @@ func (s *served) route(text string) *weirv1.Decision {
 	return got.GetDecision()
 }
 
+// promoteNew puts the bundle of that name through every gate, publishes it and returns
+// its digest.
+func (s *served) promoteNew(name string) string {
+	s.t.Helper()
+	staged, err := s.operator.StageBundle(s.t.Context(), &weirv1.StageBundleRequest{Name: name})
+	require.NoError(s.t, err, "stage %s: %s", name, s.logs)
+	digest := staged.GetBundle().GetDigest()
+	_, err = s.operator.PromoteBundle(s.t.Context(), &weirv1.PromoteBundleRequest{Digest: digest})
+	require.NoError(s.t, err)
+	return digest
+}
+
 // weir runs a verb against the server.
 func (s *served) weir(args ...string) (code int, stdout, stderr string) {
 	s.t.Helper()

@@ -74,15 +74,6 @@ func startProcess(t *testing.T, bundle string, args ...string) *process {
 	return &process{s, cmd.Process.Pid}
 }
 
-// promoteNew puts a bundle through every gate and publishes it.
-func (p *process) promoteNew(name string) {
-	p.t.Helper()
-	staged, err := p.operator.StageBundle(p.t.Context(), &weirv1.StageBundleRequest{Name: name})
-	require.NoError(p.t, err, "stage %s: %s", name, p.logs)
-	_, err = p.operator.PromoteBundle(p.t.Context(), &weirv1.PromoteBundleRequest{Digest: staged.GetBundle().GetDigest()})
-	require.NoError(p.t, err)
-}
-
 // held is what a process holds: resident KiB, threads and descriptors.
 type held struct{ rss, threads, files int }
 
