@@ -233,10 +233,12 @@ func (s *swapping) start(ctx context.Context, serving *opened, adm *admin) (stop
 		return nil, err
 	}
 	s.manager.Store(m)
-	context.AfterFunc(ctx, m.Abort) // a call that waits for an examination would hold the server's stop
+	// A call that waits for an examination would hold the server's stop.
+	unhook := context.AfterFunc(ctx, m.Abort)
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	stop = func() error {
+		unhook() // Close aborts as well
 		cancel()
 		wg.Wait()
 		return m.Close()

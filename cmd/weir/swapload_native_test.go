@@ -258,8 +258,8 @@ func raised(t *testing.T, dir string, by float64) {
 }
 
 // TestSwapsUnderTraffic swaps the bundle in turns: another one is put through every
-// gate and promoted, and rolled back, while callers ask at 70 % of what the server can do. scripts/campaign swaps runs it whole:
-// with models/default, the bounds of scoring that a server has by itself, and the
+// gate and promoted, and then rolled back, while callers ask at 70 % of what the server
+// can do. scripts/campaign swaps runs it whole: with models/default, the bounds of scoring that a server has by itself, and the
 // bounds of the campaign on latency and memory.
 func TestSwapsUnderTraffic(t *testing.T) {
 	swaps, whole := campaignCount(t, "WEIR_SWAPS", 3)

@@ -136,6 +136,12 @@ func blameless(err error) bool {
 	return false
 }
 
+// unmet tells that no model was within the caller's limits.
+func unmet(err error) bool {
+	none := (*router.NoEligibleError)(nil)
+	return errors.As(err, &none)
+}
+
 // serve says which bundle's decisions count from now on. settling compares them
 // with the one that served until now.
 func (g *guard) serve(digest string, settling bool) {
@@ -169,9 +175,8 @@ func (g *guard) observe(r *router.Record, err error) string {
 	}
 	c := &g.recent
 	c.requests++
-	none := (*router.NoEligibleError)(nil)
 	switch {
-	case errors.As(err, &none):
+	case err != nil && unmet(err):
 		c.unmet++
 	case err != nil || r.ScoringError != "":
 		c.failed++

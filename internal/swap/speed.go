@@ -21,7 +21,8 @@ import (
 // speedTexts bounds the prompts that are timed, speedRounds how often each is; the
 // best time of each counts, because others only add to it. With slow lanes fewer
 // prompts are timed, so that about speedTime is enough for all. What lies far within
-// its bounds after speedFew rounds is not timed any longer: the rest could not refuse it.
+// its bounds after speedFew rounds is not timed any longer: more rounds would lower its
+// times and the serving bundle's alike.
 const (
 	speedTexts  = 128
 	speedLeast  = 24

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -76,6 +77,10 @@ def test_training_gives_a_bundle_that_opens_and_has_learned(
     assert bundle.classify(long).complexity > bundle.classify(short).complexity
     assert bundle.classify(long).output_tokens > bundle.classify(short).output_tokens
     assert bundle.classify(short).domain == "math"
+    base = onnx.load(tmp_path / "a" / "base.onnx").graph
+    weights = {w.name: w.data_type for w in base.initializer}
+    assert weights["landmarks"] == onnx.TensorProto.FLOAT, "the heads are not quantised with the encoder"
+    assert any("MatMulInteger" in n.op_type for n in base.node), "the encoder is"
     asks = bundle.manifest["cascade"]
     for text in (short, long, "which court hears an appeal", "my knee hurts when it rains"):
         said = bundle.lanes["fast"].classify(text)

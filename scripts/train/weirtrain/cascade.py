@@ -67,13 +67,15 @@ def curve(fast: Array, base: Array, weak: Array, strong: Array) -> list[Band]:
     return bands
 
 
+def _enough(values: Sequence[float], loss: float) -> int:
+    """The first place from which on nothing lies more than `loss` below the last."""
+    low = [i for i, v in enumerate(values) if v < values[-1] - loss]
+    return low[-1] + 1 if low else 0
+
+
 def choose(bands: Sequence[Band]) -> Band:
     """The smallest band from which on no band loses more than LOSS against the base lane alone."""
-    least = bands[-1].apgr - LOSS
-    for i, band in enumerate(bands):
-        if all(b.apgr >= least for b in bands[i:]):
-            return band
-    return bands[-1]
+    return bands[_enough([b.apgr for b in bands], LOSS)]
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,7 @@ def doubts(said: Domains, inside: Bools) -> list[Doubt]:
 
 def choose_doubt(all_doubts: Sequence[Doubt]) -> Doubt:
     """The smallest bound from which on none loses more than DOMAIN_LOSS against the base lane's domains."""
-    least = all_doubts[-1].accuracy - DOMAIN_LOSS
-    for i, doubt in enumerate(all_doubts):
-        if all(d.accuracy >= least for d in all_doubts[i:]):
-            return doubt
-    return all_doubts[-1]
+    return all_doubts[_enough([d.accuracy for d in all_doubts], DOMAIN_LOSS)]
 
 
 def doubt_table(all_doubts: Sequence[Doubt], chosen: Doubt) -> str:
