@@ -92,6 +92,14 @@ def test_training_gives_a_bundle_that_opens_and_has_learned(
     assert right > most + 0.05, "no better than the commonest domain"
 
 
+def test_another_window_is_no_finished_stage(small: config.Config, sources: Sources, tmp_path: Path) -> None:
+    short = replace(small, base_window=replace(small.base_window, head_tokens=4, tail_tokens=0))
+    train(small, sources, tmp_path / "first", "test")
+    kept = train(short, sources, tmp_path / "kept", "test")
+    cold = train(short, replace(sources, cache=tmp_path / "empty"), tmp_path / "cold", "test")
+    assert kept["digest"] == cold["digest"], "what an earlier window saw was taken for this one's"
+
+
 def test_the_graph_computes_what_the_trainer_computed() -> None:
     rng = np.random.default_rng(3)
     words = tiny.vocabulary()

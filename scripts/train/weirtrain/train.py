@@ -117,7 +117,8 @@ def base_lane(data: Rowset, words: Vocabulary, encoder: Encoder, config: Config,
     weights = _tuned(data, words, encoder, config, cache)
     small = build_pooled(weights, config.tune.layers)
     texts = [r.text for r in data.rows]
-    key = hashlib.sha256(small + "\x00".join(texts).encode("utf-8")).hexdigest()[:16]
+    seen = "\x00".join([repr(encoder.window), *texts])
+    key = hashlib.sha256(small + seen.encode("utf-8")).hexdigest()[:16]
     pooled = cached(cache / f"pooled-{key}.npy", lambda: _pooled(Pooler(small), encoder, texts)).astype(np.float64)
     shapes = tokenize(encoder, texts).shapes
     fitted = lane.fit(lane.Seen(data.rows, data.originals, data.source, data.soft, pooled, shapes), config, config.base)
