@@ -319,6 +319,10 @@ func TestJournalImport(t *testing.T) {
 	err = lastError(Journal(writeFile(t, dir, "bad.jsonl", `{"decision_id":"d","prompt":"secret","model":"m","outcomes":[{"score":2}]}`)))
 	require.ErrorContains(t, err, "line 1")
 	assert.NotContains(t, err.Error(), "secret")
+	for _, none := range []string{`{}`, `{"score":null}`} {
+		err = lastError(Journal(writeFile(t, dir, "null.jsonl", `{"decision_id":"d","prompt":"p","model":"m","outcomes":[`+none+`]}`)))
+		require.ErrorContains(t, err, "outcomes[0].score is missing or null", "no score is no 0")
+	}
 }
 
 func TestOpen(t *testing.T) {

@@ -26,10 +26,11 @@ type JournalLine struct {
 	Outcomes []JournalOutcome `json:"outcomes,omitempty"`
 }
 
-// JournalOutcome is one report on a decision.
+// JournalOutcome is one report on a decision. A score that is missing or null is
+// refused: it is not the answer that scored 0.
 type JournalOutcome struct {
-	Score  float64 `json:"score"`
-	Source string  `json:"source,omitempty"`
+	Score  *float64 `json:"score"`
+	Source string   `json:"source,omitempty"`
 }
 
 // Journal reads an export of Weir's journal. Decisions on the same text become
@@ -85,11 +86,14 @@ func journalCases(name string) ([]Case, error) {
 			m = &sums{}
 			models[at][l.Model] = m
 		}
-		for _, o := range l.Outcomes {
-			if !(o.Score >= 0 && o.Score <= 1) {
-				return fmt.Errorf("line %d: outcome %v: scores are 0 to 1", number, o.Score)
+		for i, o := range l.Outcomes {
+			if o.Score == nil {
+				return fmt.Errorf("line %d: outcomes[%d].score is missing or null: give it, 0 to 1, or leave the outcome out", number, i)
 			}
-			m.score += o.Score
+			if !(*o.Score >= 0 && *o.Score <= 1) {
+				return fmt.Errorf("line %d: outcomes[%d].score is %v: scores are 0 to 1", number, i, *o.Score)
+			}
+			m.score += *o.Score
 			m.n++
 		}
 		if l.Priced {

@@ -28,12 +28,12 @@ type labelledCase struct {
 	Kind     string    `json:"kind"`
 	Lang     string    `json:"lang"`
 	Labels   []struct {
-		By           string  `json:"by"`
-		Complexity   int     `json:"complexity"`
-		QEfficient   float64 `json:"q_efficient"`
-		QHigh        float64 `json:"q_high"`
-		Domain       string  `json:"domain"`
-		OutputTokens float64 `json:"output_tokens"`
+		By           string   `json:"by"`
+		Complexity   int      `json:"complexity"`
+		QEfficient   *float64 `json:"q_efficient"`
+		QHigh        *float64 `json:"q_high"`
+		Domain       string   `json:"domain"`
+		OutputTokens float64  `json:"output_tokens"`
 	} `json:"labels"`
 }
 
@@ -97,9 +97,12 @@ func decodeLabelled(line []byte) (Case, int, error) {
 		return Case{}, 0, fmt.Errorf("(id %q) labels is empty: give at least one", l.ID)
 	}
 	var efficient, high float64
-	for _, x := range l.Labels {
-		efficient += x.QEfficient
-		high += x.QHigh
+	for i, x := range l.Labels {
+		if x.QEfficient == nil || x.QHigh == nil {
+			return Case{}, 0, fmt.Errorf("(id %q) labels[%d]: q_efficient or q_high is missing or null: give both, or leave the label out", l.ID, i)
+		}
+		efficient += *x.QEfficient
+		high += *x.QHigh
 	}
 	n := float64(len(l.Labels))
 	c := Case{

@@ -430,6 +430,7 @@ func TestLabelsAreReadAsASet(t *testing.T) {
 
 	for text, want := range map[string]string{
 		line("3", "eval", ""): "labels is empty", "{\"id\":1}\n": "is no record", `{"unknown":1}` + "\n": "unknown field",
+		line("3", "eval", a+`,{"by":"b","q_efficient":null,"q_high":1}`): "labels[1]: q_efficient or q_high is missing or null",
 	} {
 		writeFile(t, dir, "x.jsonl", text)
 		for _, err := range sources[0].Cases {
