@@ -114,6 +114,10 @@ func TestCleanAndCut(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, strings.ReplaceAll(mixed, "\x00", "\uFFFD"), got)
 
+	got, err = classifier.Clean("\u2003\t\n a  b\x00 \n\n\u3000")
+	require.NoError(t, err)
+	assert.Equal(t, "a  b\uFFFD", got, "white space around a text makes it no other text")
+
 	head, tail, cut := classifier.CutWindow("abcdef", 3, 3)
 	assert.Equal(t, []any{"abcdef", "", false}, []any{head, tail, cut})
 	head, tail, cut = classifier.CutWindow("aéééz", 2, 2)

@@ -6,10 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// Clean makes text safe for native code: every NUL becomes U+FFFD, because C
-// strings end at a NUL and a prompt would be scored by its first half only. It
-// returns ErrInvalidText for text that is not UTF-8 and ErrNoContent for text
-// of only white space. Text that needs no change is returned as it is.
+// Clean makes text safe for native code and leaves out what must not count: every
+// NUL becomes U+FFFD, because C strings end at a NUL and a prompt would be scored by
+// its first half only, and white space around the text is dropped, because a newline
+// after a question makes it no other question. It returns ErrInvalidText for text
+// that is not UTF-8 and ErrNoContent for text of only white space. Text that needs no
+// change is returned as it is.
 func Clean(text string) (string, error) {
 	if !utf8.ValidString(text) {
 		return "", ErrInvalidText
@@ -17,7 +19,7 @@ func Clean(text string) (string, error) {
 	if nuls := strings.Count(text, "\x00"); nuls > 0 {
 		text = replaceNUL(text, nuls)
 	}
-	if strings.TrimSpace(text) == "" {
+	if text = strings.TrimSpace(text); text == "" {
 		return "", ErrNoContent
 	}
 	return text, nil

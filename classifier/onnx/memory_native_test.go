@@ -133,7 +133,7 @@ func TestLargePromptsAreBounded(t *testing.T) {
 	} {
 		for _, mib := range []int{1, 4, 16} {
 			t.Run(fmt.Sprintf("%s/%d MiB", name, mib), func(t *testing.T) {
-				text := "x" + strings.Repeat(unit, mib<<20/len(unit))
+				text := "x" + strings.Repeat(unit, mib<<20/len(unit)) + "x" // white space inside a text counts
 				var before, after runtime.MemStats
 				native := rss(t)
 				runtime.ReadMemStats(&before)

@@ -32,8 +32,9 @@ def test_render_takes_the_last_ask_after_three_earlier_ones() -> None:
     assert render([{"role": "system", "content": "x"}]) == ""
 
 
-def test_clean_replaces_nul_and_refuses_what_cannot_be_scored() -> None:
+def test_clean_replaces_nul_trims_and_refuses_what_cannot_be_scored() -> None:
     assert clean("a\x00b") == "a\ufffdb"
+    assert clean("\u2003\t\n a  b\x00 \n\n\u3000") == "a  b\ufffd"
     assert clean("\x1c") == "\x1c"  # a control character, not white space to Go
     for empty in ("", " \t\u2003\u3000", "\ud800"):
         with pytest.raises(TextError):

@@ -182,14 +182,15 @@ def render(messages: Sequence[Mapping[str, Any]]) -> str:
 
 
 def clean(text: str) -> str:
-    """Replaces NUL by U+FFFD; refuses lone surrogates and texts of only white space."""
+    """Replaces NUL by U+FFFD and drops white space around the text; refuses lone surrogates and texts of only that."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as err:
         raise TextError("text is not valid UTF-8") from err
-    if not text.strip(WHITE_SPACE):
+    inner = text.strip(WHITE_SPACE)
+    if not inner:
         raise TextError("text holds nothing to score")
-    return text.replace("\x00", "\ufffd")
+    return inner.replace("\x00", "\ufffd")
 
 
 def _is_rune_start(byte: int) -> bool:
