@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LOSS = 0.01
-DOMAIN_LOSS = 0.02
+DOMAIN_LOSS = 0.01
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,10 @@ def doubts(said: Domains, inside: Bools) -> list[Doubt]:
 
 
 def choose_doubt(all_doubts: Sequence[Doubt]) -> Doubt:
-    """The smallest bound from which on none loses more than DOMAIN_LOSS against the base lane's domains."""
-    return all_doubts[_enough([d.accuracy for d in all_doubts], DOMAIN_LOSS)]
+    """The smallest bound from which on, up to the best, none loses more than DOMAIN_LOSS against the best: two lanes
+    that are each asked what they know are better than either."""
+    accuracy = [d.accuracy for d in all_doubts]
+    return all_doubts[_enough(accuracy[: int(np.argmax(accuracy)) + 1], DOMAIN_LOSS)]
 
 
 def doubt_table(all_doubts: Sequence[Doubt], chosen: Doubt) -> str:
