@@ -45,20 +45,26 @@ def outcome_rows(n: int) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    """A data folder with one outcome set, and the corpus."""
+    """A data folder with one outcome set, and a quarter of the corpus."""
     folder = tmp_path_factory.mktemp("data")
     lines = "".join(json.dumps(r) + "\n" for r in outcome_rows(400))
     (folder / "sums.jsonl").write_text(lines, encoding="utf-8")
-    return Sources(folder, CORPUS, None, folder / "cache")
+    corpus = tmp_path_factory.mktemp("corpus")
+    for whole in CORPUS.glob("*.jsonl"):
+        kept = whole.read_text(encoding="utf-8").split("\n")[::4]
+        (corpus / whole.name).write_text("\n".join(kept), encoding="utf-8")
+    return Sources(folder, corpus, None, folder / "cache")
 
 
 @pytest.fixture(scope="module")
 def small() -> config.Config:
-    """The shipped configuration with seeded vectors."""
+    """The shipped configuration with seeded vectors and few landmarks."""
     whole = config.load(HERE / "config.toml")
     return replace(
         whole,
         name="check",
+        fast=replace(whole.fast, landmarks=60),
+        base=replace(whole.base, landmarks=80),
         embedding=replace(whole.embedding, source="seeded", width=24),
         ood=replace(whole.ood, components=8),
         tune=replace(whole.tune, layers=2, epochs=0),
@@ -118,7 +124,7 @@ def test_the_graph_computes_what_the_trainer_computed() -> None:
     )  # fmt: skip
     lane = StaticLane(table.rows, table.scale, table.weight, top)
     graph = Graph(build(lane, "parity"))
-    texts = ["what is the price of bread", "prove the theorem: x = 3", "bread " * 90]
+    texts = ["what is the price of bread", "prove the theorem: x = 3", "bread " * 90 + "bread"]
     tokens = tokenize(encoder, texts)
     away = pool(table, counts(tokens.ids, len(words))) - centre
     direction = away / np.linalg.norm(away, axis=1, keepdims=True)
