@@ -48,13 +48,15 @@ class Weights:
 class Heads:
     """How a lane's heads are fitted: regularisation, and what a corpus row weighs beside one of an outcome set.
     With `landmarks` they are linear in a Gaussian kernel's values there, and `shape_l2` has no use; with 0 in the
-    features themselves."""
+    features themselves. `high_share` is how much of the fit of the high model's quality is kept, 0 to 1: less carries
+    over better to prompts of another kind."""
 
     landmarks: int
     corpus: float
     quality_l2: float
     shape_l2: float
     invariance: float
+    high_share: float
     domain_c: float
     domain_corpus: float
     tokens_l2: float

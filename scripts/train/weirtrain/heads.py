@@ -62,22 +62,32 @@ def _centred(task: QualityTask) -> tuple[Array, Array, Array, Array]:
     return x, y, level_x, level_y
 
 
-def fit_quality(task: QualityTask, l2: Array, invariance: float) -> Linear:
+@dataclass(frozen=True)
+class Ridge:
+    """Regularisation of the quality heads: `l2` a feature; `invariance`, the price of the mean squared change that
+    the edits make; `high_share`, how far the high model's quality may go from its mean, 1 for all of the fit."""
+
+    l2: Array
+    invariance: float
+    high_share: float
+
+
+def fit_quality(task: QualityTask, ridge: Ridge) -> Linear:
     """Fits both quality logits, [d, 2], by ridge regression of the efficient
-    model's quality and of the gain, `l2` a feature; `invariance` is the price of
-    the mean squared change that the edits make. Every outcome set keeps its own
+    model's quality and of the gain. Every outcome set keeps its own
     level, so that neither a set's difficulty nor its format carries score; the
-    level of the result is the corpus's. A probability p becomes the logit
+    level of the result is the corpus's. The high model's fit is then drawn to its
+    mean: what it fails at carries over to other prompts worse than what the
+    efficient one fails at (docs/model-log.md). A probability p becomes the logit
     4 (p - 1/2): the line that meets the logistic curve in its middle."""
     x, y, level_x, level_y = _centred(task)
     share = task.weight / task.weight.sum()
-    gram = (x * share[:, None]).T @ x + np.diag(l2)
+    gram = (x * share[:, None]).T @ x + np.diag(ridge.l2)
     if len(task.edits):
-        gram += invariance * task.edits.T @ task.edits / len(task.edits)
+        gram += ridge.invariance * task.edits.T @ task.edits / len(task.edits)
     w = np.linalg.solve(gram, (x * share[:, None]).T @ y)
-    bias = level_y - level_x @ w
-    both = np.stack([w[:, 0], w[:, 0] + w[:, 1]], axis=1)
-    levels = np.array([bias[0], bias[0] + bias[1]])
+    both = np.stack([w[:, 0], ridge.high_share * (w[:, 0] + w[:, 1])], axis=1)
+    levels = np.array([level_y[0], level_y[0] + level_y[1]]) - level_x @ both
     return Linear(4.0 * both, 4.0 * (levels - 0.5))
 
 

@@ -118,7 +118,7 @@ def fit(seen: Seen, config: Config, h: Heads) -> Fitted:
         group_numbers(seen.rows)[known],
         edits,
     )
-    quality = heads.fit_quality(task, l2, h.invariance)
+    quality = heads.fit_quality(task, heads.Ridge(l2, h.invariance, h.high_share))
     tokens_head, p90 = _tokens_head(x, seen.rows, weight, h.tokens_l2)
     domain = _domain_head(x, seen.rows, config, h)
     if landmarks is not None:
